@@ -1,0 +1,88 @@
+# Needs Python 3.11 or later, a C++ compiler and make. Everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# hnswlib is compiled on installation; without this it would run only on the CPU type it was compiled on.
+export HNSWLIB_NO_NATIVE := 1
+# The data set of `make demo` and of the tests that want real ratings; the built-in sample where there is none.
+export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
+LISTEN ?= 127.0.0.1:8500
+
+.PHONY: demo serve test test-fast coverage bench evaluate lint types layers stubs check-stubs check-wheels constraints clean help
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml constraints-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
+	  --editable '.[server,export,bench,dev]'
+	touch $@
+
+$(VENV)-protos/.installed: constraints-protos.txt
+	$(PYTHON) -m venv $(VENV)-protos
+	$(VENV)-protos/bin/pip install --quiet --requirement constraints-protos.txt
+	touch $@
+
+demo: $(VENV)/.installed ## Train, export, verify, serve, and recommend to three users.
+	$(BIN)/python docs/examples/demo.py
+
+serve: $(VENV)/.installed ## Serve the demo's bundle on 127.0.0.1:8500 until Ctrl-C.
+	@test -d build/demo/bundle || { echo 'build/demo/bundle is not there yet: run `make demo` first' >&2; exit 1; }
+	$(BIN)/shortlist-server serve --bundle build/demo/bundle --listen $(LISTEN)
+
+test: $(VENV)/.installed ## Run all tests.
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
+	$(BIN)/pytest --numprocesses 2 -m 'not export'
+
+coverage: $(VENV)/.installed ## Run all tests, measure branch coverage of server/, and want 90 %.
+	rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under 90
+
+bench: $(VENV)/.installed ## Measure stages, latency and throughput; writes benchmarks/results and docs/benchmarks.md.
+	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/report.py
+
+evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
+	$(BIN)/python benchmarks/tutorial.py
+
+lint: $(VENV)/.installed $(VENV)-protos/.installed ## Check style.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(VENV)-protos/bin/buf lint protos
+
+types: $(VENV)/.installed ## Check types.
+	$(BIN)/mypy server exporters clients/python/shortlist_client benchmarks
+
+layers: $(VENV)/.installed ## Check who imports whom.
+	$(BIN)/lint-imports
+
+stubs: $(VENV)-protos/.installed ## Generate the Python stubs.
+	protos/generate.sh $(VENV)-protos/bin/python clients/python
+
+check-stubs: $(VENV)-protos/.installed ## Check that the committed stubs are what the protos give.
+	rm -rf build/stubs
+	protos/generate.sh $(VENV)-protos/bin/python build/stubs
+	diff -r -x __pycache__ build/stubs/shortlist clients/python/shortlist
+
+check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments and look at what is in them.
+	$(BIN)/python .ci/wheels.py
+
+constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
+	for extras in server export server,export,bench,dev; do \
+	  name=$$(echo $$extras | sed 's/.*dev/dev/'); \
+	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
+	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \
+	  mv constraints-$$name.txt.new constraints-$$name.txt || exit 1; \
+	done
+
+clean: ## Remove everything that was made.
+	rm -rf build $(VENV) $(VENV)-protos .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
