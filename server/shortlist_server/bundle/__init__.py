@@ -1,0 +1,1 @@
+"""The bundle: what exporters write and the server reads."""

@@ -1,0 +1,1 @@
+"""The items and users that are served."""

@@ -1,0 +1,123 @@
+"""The server's configuration: defaults, then a TOML file, then the environment, then flags."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from shortlist_server.errors import ConfigError
+
+ENV_PREFIX = "SHORTLIST_SERVER_"
+
+
+class ServerConfig(BaseSettings):
+    """Everything that can be set. Each field says its unit, and whether it changes answers or only
+    speed.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    bundle: Path
+    """Folder of the bundle to serve."""
+
+    listen: str = "127.0.0.1:8500"
+    """Address to listen on, HOST:PORT; port 0 takes a free one. IPv6 as [::1]:8500."""
+
+    default_timeout_ms: int = Field(default=1_000, ge=1, le=3_600_000)
+    """Time budget of a call that brings no deadline, in milliseconds."""
+
+    compute_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=1_024)
+    """Requests whose kernels run at the same time. Only speed; best at the number of cores."""
+
+    waiting_max: int = Field(default=256, ge=0, le=1_000_000)
+    """Requests that may wait for a compute thread; one more is answered RESOURCE_EXHAUSTED."""
+
+    exact_items_max: int = Field(default=10_000, ge=0)
+    """Catalogues up to this many items are scanned instead of searched by graph, where a request
+    leaves it open: exact, and faster at this size. Changes answers only by finding neighbours that
+    the graph misses.
+    """
+
+    message_bytes_max: int = Field(default=4 << 20, ge=1_024, le=1 << 30)
+    """Largest request, in bytes; a larger one is refused before it is read."""
+
+    drain_notice_ms: int = Field(default=1_000, ge=0, le=600_000)
+    """Time between health turning NOT_SERVING and the port closing, in milliseconds: load balancers
+    look away.
+    """
+
+    drain_ms: int = Field(default=10_000, ge=0, le=600_000)
+    """Time that calls in flight get to finish after that, in milliseconds."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is logged, to standard error."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: flags, environment, file. No `.env` file is read."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
+    """Build the configuration, once.
+
+    Args:
+        file: A TOML file; None for none.
+        flags: Values by field name that win over everything else.
+
+    Raises:
+        ConfigError: the file cannot be read, or a value is wrong; the message names the field and
+            where it came from.
+    """
+    if file is not None:
+        _check_file(file)
+
+    # pydantic-settings takes the file's name from the class, not from the call.
+    class Config(ServerConfig):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return Config(**flags)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(step) for step in problem["loc"])
+        raise ConfigError(f"{name} ({_origin(name, file, flags)}): {problem['msg']}") from error
+
+
+def _check_file(file: Path) -> None:
+    try:
+        tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: expected TOML: {error}") from error
+
+
+def _origin(name: str, file: Path | None, flags: dict[str, Any]) -> str:
+    variable = ENV_PREFIX + name.upper()
+    if name in flags:
+        return f"flag --{name.replace('_', '-')}"
+    if variable in os.environ:
+        return f"environment variable {variable}"
+    if file is not None and name in tomllib.loads(file.read_text(encoding="utf-8")):
+        return str(file)
+    return f"set it by --{name.replace('_', '-')}, {variable} or the configuration file"

@@ -1,0 +1,201 @@
+"""Everything that can go wrong, by name.
+
+    ShortlistError
+      x RequestError            the caller's fault; names field, expected and got
+        - FieldRequired
+        - OutOfRange
+        - InvalidValue
+        - DimensionMismatch
+        - FeatureTypeMismatch
+        - UnknownFeature
+        - UnknownAttribute
+        - UnknownItem
+        - UnknownOutput
+        - ExcludedItemRequested
+      - ItemNotFound            none of the items that a query needs is known
+      - DeadlineExceeded        the time budget is gone
+      - Overloaded              as many requests wait as are admitted
+      - ShuttingDown            the server takes no more requests
+      x BundleError             the bundle cannot be served
+        - BundleMissing         no bundle at that place
+        - BundleCorrupt         a file is missing, cut, changed or not what the manifest says
+        - BundleUnsupported     its format, or a required section, is unknown to this version
+        - ParityError           a model's numbers differ from those of the training framework
+        - ModelSignatureMismatch  a model's tensors are not those the manifest declares
+      - ModelOutputInvalid      a model gave a number that is not finite
+      - ConfigError             the configuration cannot be used
+      - MissingExtra            an optional dependency is not installed
+
+Messages say what, what was expected, what came, and what to do. `rpc/status.py` alone knows which
+gRPC status each becomes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ShortlistError(Exception):
+    """Base of all errors that Shortlist raises on purpose."""
+
+
+class RequestError(ShortlistError):
+    """A request cannot be answered because of what it says.
+
+    Attributes:
+        reason: Name of the ErrorReason value, without its prefix.
+        field: Path of the field in the request, as a caller would write it.
+        expected: What the field takes.
+        got: What the field holds.
+    """
+
+    reason: ClassVar[str]
+
+    def __init__(self, field: str, *, expected: str, got: str) -> None:
+        super().__init__(f"{field}: expected {expected}, got {got}")
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class FieldRequired(RequestError):
+    """A required field is not set."""
+
+    reason = "FIELD_REQUIRED"
+
+
+class OutOfRange(RequestError):
+    """A number, a length or a count is out of its range."""
+
+    reason = "OUT_OF_RANGE"
+
+
+class InvalidValue(RequestError):
+    """A value is not what its field takes."""
+
+    reason = "INVALID_VALUE"
+
+
+class DimensionMismatch(RequestError):
+    """An embedding has not as many components as the index."""
+
+    reason = "DIMENSION_MISMATCH"
+
+
+class FeatureTypeMismatch(RequestError):
+    """A feature has another type than the bundle declares."""
+
+    reason = "FEATURE_TYPE_MISMATCH"
+
+
+class UnknownFeature(RequestError):
+    """The bundle declares no such feature (strict mode)."""
+
+    reason = "UNKNOWN_FEATURE"
+
+
+class UnknownAttribute(RequestError):
+    """The bundle declares no such item attribute (strict mode)."""
+
+    reason = "UNKNOWN_ATTRIBUTE"
+
+
+class UnknownItem(RequestError):
+    """The bundle has no such item (strict mode)."""
+
+    reason = "UNKNOWN_ITEM"
+
+
+class UnknownOutput(RequestError):
+    """The ranker has no such output."""
+
+    reason = "UNKNOWN_OUTPUT"
+
+
+class ExcludedItemRequested(RequestError):
+    """Items are both asked for and excluded."""
+
+    reason = "EXCLUDED_ITEM_REQUESTED"
+
+
+class ItemNotFound(ShortlistError):
+    """None of the items that a query needs is in the bundle."""
+
+    def __init__(self, field: str, *, got: str) -> None:
+        self.field = field
+        self.expected = "the id of an item of the bundle"
+        self.got = got
+        super().__init__(f"{field}: expected {self.expected}, got {got}")
+
+
+class DeadlineExceeded(ShortlistError):
+    """The time budget was gone before the answer was ready."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"the time budget was gone before stage {stage!r} could begin")
+        self.stage = stage
+
+
+class Overloaded(ShortlistError):
+    """As many requests are waiting as the server admits.
+
+    Attributes:
+        retry_delay_ms: When it is worth coming back, in milliseconds.
+    """
+
+    def __init__(self, *, waiting_max: int, retry_delay_ms: int) -> None:
+        super().__init__(
+            f"{waiting_max} requests are waiting already; retry in {retry_delay_ms} ms"
+        )
+        self.waiting_max = waiting_max
+        self.retry_delay_ms = retry_delay_ms
+
+
+class ShuttingDown(ShortlistError):
+    """The server is stopping and takes no more requests."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; ask another replica, or retry")
+
+
+class BundleError(ShortlistError):
+    """A bundle cannot be served."""
+
+
+class BundleMissing(BundleError):
+    """There is no bundle at the place named."""
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle is missing, cut, changed, or not what the manifest says."""
+
+
+class BundleUnsupported(BundleError):
+    """The bundle is written in a format, or needs a section, that this version cannot read."""
+
+
+class ParityError(BundleError):
+    """A model's outputs differ from those recorded at training by more than the tolerance."""
+
+
+class ModelSignatureMismatch(BundleError):
+    """A model's inputs or outputs are not those that the manifest declares."""
+
+
+class ModelOutputInvalid(ShortlistError):
+    """A model gave a number that is not finite."""
+
+
+class ConfigError(ShortlistError):
+    """The configuration cannot be used."""
+
+
+class MissingExtra(ShortlistError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, *, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs an optional part of Shortlist; "
+            f"install it with: pip install 'shortlist[{extra}]'"
+        )
+        self.extra = extra

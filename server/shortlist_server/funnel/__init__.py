@@ -1,0 +1,1 @@
+"""The core: one request, top to bottom, in the standard library and numpy alone."""

@@ -1,0 +1,212 @@
+"""Graph search over the item embeddings. The only importer of hnswlib."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Condition
+from typing import Any
+
+import hnswlib
+import numpy as np
+from numpy.typing import NDArray
+
+from shortlist_server.errors import BundleCorrupt
+from shortlist_server.index.vector_index import Metric, Neighbors, best_first, similarity
+
+# hnswlib 0.8.0, hnswalg.h, saveIndex: offset of level 0, capacity, count, bytes per item, offset of
+# the label, offset of the vector, top level, entry point, links per item above and at level 0, M,
+# level multiplier, ef_construction.
+HEADER = struct.Struct("<QQQQQQiIQQQdQ")
+
+BUILD_BATCH = 10_000
+
+
+def build(
+    vectors: NDArray[np.float32],
+    path: Path,
+    *,
+    metric: Metric,
+    m: int,
+    ef_construction: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Build an index and save it; label i is row i.
+
+    Args:
+        vectors: [items, dimension] float32, of unit length if the metric is cosine.
+        path: The file to write.
+        metric: The bundle's metric.
+        m: Links per item.
+        ef_construction: Search width while building.
+        seed: Seed of the levels that items are drawn to.
+        progress: Called with the number of items added so far.
+    """
+    points = _points(vectors, metric)
+    index = hnswlib.Index(space="l2", dim=points.shape[1])
+    index.init_index(
+        max_elements=len(points), M=m, ef_construction=ef_construction, random_seed=seed
+    )
+    for start in range(0, len(points), BUILD_BATCH):
+        batch = points[start : start + BUILD_BATCH]
+        index.add_items(
+            batch, np.arange(start, start + len(batch)), num_threads=os.cpu_count() or 1
+        )
+        progress(start + len(batch))
+    index.save_index(str(path))
+
+
+def _points(vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
+    """Return the points to index, such that the nearest in Euclidean distance are the most similar.
+
+    For l2 and for unit vectors (cosine) these are the vectors. For the inner product each gets one
+    more component, sqrt(M^2 - |v|^2) with M the largest length, and a query gets 0 there: |q - v|^2
+    = |q|^2 + M^2 - 2 q.v (Bachrach et al., "Speeding Up the Xbox Recommender System Using a
+    Euclidean Transformation for Inner-Product Spaces", RecSys 2014). A graph over the inner product
+    itself, which is no metric, finds far fewer of the true neighbours:
+    `docs/decisions/005-inner-product-as-distance.md`.
+    """
+    if metric != "inner_product":
+        return vectors
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    last = np.sqrt(np.maximum(squares.max(initial=0) - squares, 0)).astype(np.float32)
+    return np.hstack([vectors, last[:, np.newaxis]])
+
+
+class HnswIndex:
+    """A loaded index. Searches from several threads run side by side as long as they agree on
+    `ef`.
+    """
+
+    def __init__(
+        self, path: Path, vectors: NDArray[np.float32], *, metric: Metric, m: int, name: str
+    ) -> None:
+        """Load an index file and check that it is the index of these vectors.
+
+        Args:
+            path: The file that `build` wrote.
+            vectors: [items, dimension] float32: what was indexed; scores are computed from these.
+            metric: The bundle's metric, which the file does not tell.
+            m: Links per item, as the manifest says.
+            name: What to call the file in errors.
+
+        Raises:
+            BundleCorrupt: the file is not an hnswlib index, or of other vectors.
+        """
+        dimension = vectors.shape[1] + (metric == "inner_product")
+        _check_header(path, count=len(vectors), dimension=dimension, m=m, name=name)
+        self._index: Any = hnswlib.Index(space="l2", dim=dimension)
+        try:
+            self._index.load_index(str(path), max_elements=len(vectors))
+        except RuntimeError as error:
+            raise BundleCorrupt(f"{name}: hnswlib cannot load this index: {error}") from error
+        self._index.set_num_threads(1)
+        self._vectors = vectors
+        self._metric = metric
+        self._gate = _EfGate(self._index.set_ef)
+        self._check_vectors(name)
+
+    @property
+    def size(self) -> int:
+        """Number of items."""
+        return len(self._vectors)
+
+    def search(
+        self, query: NDArray[np.float32], k: int, *, ef: int, excluded: NDArray[np.int64]
+    ) -> Neighbors:
+        """Return the k items nearest to a query, as far as a search of width `ef` finds them.
+
+        As many more are fetched as are excluded, so that k remain; hnswlib's own filter callback
+        costs more than that for exclusions and raises where fewer than k items pass (hnswlib #444,
+        #608).
+        """
+        k = min(k, self.size - len(excluded))
+        if k <= 0:
+            return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
+        fetched = min(k + len(excluded), self.size)
+        point = np.append(query, np.float32(0)) if self._metric == "inner_product" else query
+        with self._gate.holding(max(ef, fetched)):
+            labels, _ = self._index.knn_query(point, k=fetched, num_threads=1)
+        rows = labels[0].astype(np.int64)
+        if len(excluded):
+            rows = rows[~np.isin(rows, excluded)]
+        # The scores of an exact search, not distances in the space of the graph.
+        return best_first(rows, similarity(self._vectors[rows], query, self._metric), k)
+
+    def _check_vectors(self, name: str) -> None:
+        rows = np.unique(np.linspace(0, self.size - 1, 16).astype(np.int64))
+        try:
+            stored = np.array(self._index.get_items(rows))[:, : self._vectors.shape[1]]
+        except RuntimeError as error:
+            raise BundleCorrupt(f"{name}: expected labels 0 to {self.size - 1}: {error}") from error
+        if not np.array_equal(stored, self._vectors[rows]):
+            raise BundleCorrupt(
+                f"{name}: its vectors are not the item embeddings; export the bundle again"
+            )
+
+
+class _EfGate:
+    """Lets searches in that want the same `ef`, which is state of the whole index.
+
+    Setting it while another thread searches would change that thread's answer.
+    """
+
+    def __init__(self, set_ef: Callable[[int], None]) -> None:
+        self._set_ef = set_ef
+        self._free = Condition()
+        self._ef = 0
+        self._inside = 0
+
+    @contextmanager
+    def holding(self, ef: int) -> Iterator[None]:
+        with self._free:
+            while self._inside and self._ef != ef:
+                self._free.wait()
+            if self._ef != ef:
+                self._set_ef(ef)
+                self._ef = ef
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._inside -= 1
+                if not self._inside:
+                    self._free.notify_all()
+
+
+def _check_header(path: Path, *, count: int, dimension: int, m: int, name: str) -> None:
+    """Compare the header with what an index of so many points must say; hnswlib checks nothing."""
+    with path.open("rb") as file:
+        header = file.read(HEADER.size)
+    if len(header) < HEADER.size:
+        raise BundleCorrupt(f"{name}: expected an hnswlib index, got {len(header)} bytes")
+    level0, capacity, stored, item_bytes, label_at, vector_at, top, entry, upper, lower, *rest = (
+        HEADER.unpack(header)
+    )
+    links_bytes = 4 + 8 * m
+    expected = {
+        "offset of level 0": (0, level0),
+        "item count": (count, stored),
+        "bytes per item": (links_bytes + 4 * dimension + 8, item_bytes),
+        "offset of the vector": (links_bytes, vector_at),
+        "offset of the label": (links_bytes + 4 * dimension, label_at),
+        "links per item above level 0": (m, upper),
+        "links per item at level 0": (2 * m, lower),
+        "m": (m, rest[0]),
+    }
+    for what, (wanted, got) in expected.items():
+        if wanted != got:
+            raise BundleCorrupt(
+                f"{name}: {what}: expected {wanted}, got {got}; export the bundle again"
+            )
+    if capacity < count or not 0 <= entry < count or not 0 <= top < 64:
+        raise BundleCorrupt(f"{name}: its header is not that of an hnswlib index of {count} items")
+    if path.stat().st_size < HEADER.size + count * item_bytes:
+        raise BundleCorrupt(
+            f"{name}: expected at least {HEADER.size + count * item_bytes} bytes: the file is cut"
+        )

@@ -1,0 +1,1 @@
+"""The thin gRPC layer: check, convert, funnel, convert."""

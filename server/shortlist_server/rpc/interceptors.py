@@ -1,0 +1,93 @@
+"""What every call has in common: a request id, a log line, and an end in one of the statuses of
+`status.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import grpc
+
+from shortlist_server.rpc.status import REQUEST_ID_KEY, status_of
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID_BYTES_MAX = 128
+
+current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
+"""Id of the request that the current task answers."""
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Surrounds the handlers of Shortlist's own services."""
+
+    def __init__(self) -> None:
+        """Begin with no handlers; each is wrapped once."""
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of a method, surrounded; health and reflection go through as they
+        are.
+        """
+        method: str = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
+        if handler is None or not method.startswith("/shortlist."):
+            return handler
+        surrounded = grpc.unary_unary_rpc_method_handler(
+            _surround(method, handler),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        self._wrapped[method] = surrounded
+        return surrounded
+
+
+def _surround(method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
+    behavior: Any = handler.unary_unary
+
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        request_id = _request_id(context)
+        current_request_id.set(request_id)
+        begin = time.perf_counter()
+        try:
+            return await behavior(request, context)
+        except Exception as error:
+            status = status_of(error, request_id)
+            extra = logging.ERROR if status.code is grpc.StatusCode.INTERNAL else logging.DEBUG
+            logger.log(
+                extra,
+                "%s %s %s after %.1f ms: %s",
+                request_id,
+                method,
+                status.code.name,
+                (time.perf_counter() - begin) * 1e3,
+                error,
+                exc_info=status.code is grpc.StatusCode.INTERNAL,
+            )
+            await context.abort(status.code, status.message, status.metadata(request_id))
+
+    return call
+
+
+def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if (
+            key == REQUEST_ID_KEY
+            and isinstance(value, str)
+            and 0 < len(value) <= REQUEST_ID_BYTES_MAX
+        ):
+            return value
+    return uuid.uuid4().hex

@@ -1,0 +1,93 @@
+"""The gRPC server: services, health, reflection, limits, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+
+from shortlist_server.errors import ConfigError
+from shortlist_server.rpc.bundle_service import BundleService
+from shortlist_server.rpc.interceptors import CallInterceptor
+from shortlist_server.rpc.recommendation_service import RecommendationService
+
+SERVICE_NAMES = (
+    recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
+    bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How the server listens and stops."""
+
+    listen: str
+    """HOST:PORT; port 0 takes a free one."""
+    message_bytes_max: int
+    drain_notice_s: float
+    drain_s: float
+
+
+class Server:
+    """A gRPC server that is about to listen, listens, or drains."""
+
+    def __init__(
+        self,
+        *,
+        recommendation: RecommendationService,
+        bundle: BundleService,
+        options: ServerOptions,
+    ) -> None:
+        """Register the services; must be called inside the event loop."""
+        self._options = options
+        self._server = grpc.aio.server(
+            interceptors=[CallInterceptor()],
+            options=[
+                ("grpc.max_receive_message_length", options.message_bytes_max),
+                ("grpc.max_send_message_length", -1),
+                # Otherwise a second server could take the same port, and half of the calls, without
+                # a word.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self._health = health.aio.HealthServicer()
+        recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
+            recommendation, self._server
+        )
+        bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """Listen, and turn health to SERVING.
+
+        Returns:
+            The port.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        try:
+            port = self._server.add_insecure_port(self._options.listen)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"listen: cannot bind {self._options.listen}: {error}; is another server on this "
+                "port?"
+            ) from error
+        await self._server.start()
+        for name in ("", *SERVICE_NAMES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return port
+
+    async def drain(self) -> None:
+        """Turn health to NOT_SERVING, give load balancers time to see it, then let calls in flight
+        finish.
+        """
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._options.drain_notice_s)
+        await self._server.stop(self._options.drain_s)

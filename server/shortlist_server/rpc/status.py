@@ -1,0 +1,106 @@
+"""Errors to gRPC statuses: the one table, and the only place that knows the codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from shortlist_server.errors import (
+    DeadlineExceeded,
+    ItemNotFound,
+    Overloaded,
+    RequestError,
+    ShuttingDown,
+)
+
+DOMAIN = "shortlist"
+DETAILS_KEY = "grpc-status-details-bin"
+REQUEST_ID_KEY = "x-request-id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStatus:
+    """How a call ends that failed."""
+
+    code: grpc.StatusCode
+    message: str
+    details: tuple[Message, ...]
+
+    def metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+        """Return the trailing metadata: the details as a google.rpc.Status, and the request id."""
+        status = Status(code=self.code.value[0], message=self.message)
+        for detail in self.details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return ((DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, request_id))
+
+
+def status_of(error: Exception, request_id: str) -> CallStatus:
+    """Return how a call ends that raised this error. What is not expected becomes INTERNAL with a
+    fixed text.
+    """
+    match error:
+        case RequestError():
+            return CallStatus(
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                message=str(error),
+                details=(
+                    _info(error.reason, field=error.field, expected=error.expected, got=error.got),
+                    _violation(error.field, f"expected {error.expected}, got {error.got}"),
+                ),
+            )
+        case ItemNotFound():
+            return CallStatus(
+                code=grpc.StatusCode.NOT_FOUND,
+                message=str(error),
+                details=(
+                    _info(
+                        "UNKNOWN_ITEM", field=error.field, expected=error.expected, got=error.got
+                    ),
+                ),
+            )
+        case DeadlineExceeded():
+            return CallStatus(
+                code=grpc.StatusCode.DEADLINE_EXCEEDED,
+                message=str(error),
+                details=(_info("DEADLINE_EXCEEDED", stage=error.stage),),
+            )
+        case Overloaded():
+            delay = Duration()
+            delay.FromMilliseconds(error.retry_delay_ms)
+            return CallStatus(
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                message=str(error),
+                details=(
+                    _info("OVERLOADED", expected=f"at most {error.waiting_max} requests waiting"),
+                    RetryInfo(retry_delay=delay),
+                ),
+            )
+        case ShuttingDown():
+            return CallStatus(
+                code=grpc.StatusCode.UNAVAILABLE,
+                message=str(error),
+                details=(_info("SHUTTING_DOWN"),),
+            )
+    return CallStatus(
+        code=grpc.StatusCode.INTERNAL,
+        message="a fault of the server; its log tells more under this request's id",
+        details=(_info("INTERNAL", request_id=request_id),),
+    )
+
+
+def _info(reason: str, **metadata: str) -> ErrorInfo:
+    return ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+
+
+def _violation(field: str, description: str) -> BadRequest:
+    return BadRequest(
+        field_violations=[BadRequest.FieldViolation(field=field, description=description)]
+    )

@@ -1,0 +1,191 @@
+"""Replays the golden requests of a bundle: are its numbers still those of training?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shortlist_server.bundle.manifest import Tolerance
+from shortlist_server.bundle.reader import Bundle
+from shortlist_server.errors import BundleCorrupt, ParityError
+from shortlist_server.runtime.models import LoadedModel, item_feeds
+
+Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
+"""Inputs of a model by name to its outputs by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenRequest:
+    """One golden request: raw values by source, and items by row."""
+
+    values: dict[str, Any]
+    """By source: `user.id`, `user.age`, `context.hour`, `history.item_id`."""
+    item_rows: NDArray[np.int64]
+    retrieval_scores: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParityReport:
+    """How far one output was from training's, over all golden requests."""
+
+    model: str
+    output: str
+    value_count: int
+    difference_max: float
+
+
+def replay(bundle: Bundle, models: Mapping[str, LoadedModel]) -> list[ParityReport]:
+    """Answer the golden requests and compare every number with training's.
+
+    Raises:
+        BundleCorrupt: a golden file is not what the manifest says.
+        ParityError: an output differs by more than its model's tolerance; the message names the
+            first.
+    """
+    golden = bundle.manifest.golden
+    if golden is None:
+        return []
+    rows = {item_id: row for row, item_id in enumerate(bundle.item_ids)}
+    requests = parse_requests(bundle.path(golden.requests).read_bytes(), rows, golden.requests)
+    reports = []
+    computed = {
+        name: run_golden(
+            name,
+            model,
+            item_feeds(bundle.item_ids, bundle.item_columns, model),
+            requests,
+            model.session.run,
+        )
+        for name, model in models.items()
+    }
+    for expected in golden.outputs:
+        if expected.model not in models or expected.output not in computed[expected.model]:
+            raise BundleCorrupt(
+                f"golden output {expected.model}.{expected.output}: expected an output of a model "
+                "of the bundle, "
+                f"got one of none: {sorted(models)}"
+            )
+        try:
+            wanted = np.load(bundle.path(expected.values), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise BundleCorrupt(f"{expected.values}: expected a .npy array: {error}") from error
+        got = computed[expected.model][expected.output]
+        what = f"{expected.model}.{expected.output}"
+        tolerance = models[expected.model].session.declared.tolerance
+        reports.append(
+            ParityReport(
+                model=expected.model,
+                output=expected.output,
+                value_count=got.size,
+                difference_max=check_parity(wanted, got, tolerance, f"golden output {what}"),
+            )
+        )
+    return reports
+
+
+def parse_requests(text: bytes, rows: Mapping[str, int], name: str) -> list[GoldenRequest]:
+    """Parse golden requests; see `docs/bundle.md` for their JSON.
+
+    Args:
+        text: The JSON.
+        rows: Row of each item id.
+        name: What to call the file in errors.
+
+    Raises:
+        BundleCorrupt: they are not of that form, or name items that there are not.
+    """
+    try:
+        return [
+            GoldenRequest(
+                values={str(source): value for source, value in request["values"].items()},
+                item_rows=np.array([rows[item_id] for item_id in request["item_ids"]], np.int64),
+                retrieval_scores=np.array(request["retrieval_scores"], np.float32)
+                if "retrieval_scores" in request
+                else None,
+            )
+            for request in json.loads(text)["requests"]
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleCorrupt(
+            f"{name}: expected golden requests as docs/bundle.md says: {error!r}"
+        ) from error
+
+
+def run_golden(
+    name: str,
+    model: LoadedModel,
+    feeds_of_items: Mapping[str, NDArray[Any]],
+    requests: Sequence[GoldenRequest],
+    run: Run,
+) -> dict[str, NDArray[np.float32]]:
+    """Run one model over the golden requests.
+
+    Args:
+        name: Section name of the model.
+        model: The model.
+        feeds_of_items: What `item_feeds` gave for it.
+        requests: The requests; all name equally many items.
+        run: What answers: the model's own session, or the training framework.
+
+    Returns:
+        Outputs by name, stacked over the requests: query_tower [requests, dimension], item_tower
+        [requests, items, dimension], ranker [requests, items].
+    """
+    stacked: dict[str, list[NDArray[np.float32]]] = {}
+    for request in requests:
+        for output, values in run(_feeds(name, model, feeds_of_items, request)).items():
+            shaped = {"query_tower": values[0], "ranker": values.reshape(-1)}.get(name, values)
+            stacked.setdefault(output, []).append(shaped)
+    return {output: np.stack(values) for output, values in stacked.items()}
+
+
+def _feeds(
+    name: str,
+    model: LoadedModel,
+    feeds_of_items: Mapping[str, NDArray[Any]],
+    request: GoldenRequest,
+) -> dict[str, NDArray[Any]]:
+    items = {tensor: values[request.item_rows] for tensor, values in feeds_of_items.items()}
+    if name == "item_tower":
+        return items
+    asked = model.inputs.request_feeds(request.values)
+    if name == "query_tower":
+        return asked
+    return model.inputs.candidate_feeds(
+        asked, items, len(request.item_rows), request.retrieval_scores
+    )
+
+
+def check_parity(
+    expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: Tolerance, what: str
+) -> float:
+    """Compare numbers: |actual - expected| <= absolute + relative * |expected|, each.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ParityError: a number differs by more, is NaN, or the shapes differ; the message names the
+            first.
+    """
+    if expected.shape != actual.shape:
+        raise ParityError(
+            f"{what}: expected shape {list(expected.shape)}, got {list(actual.shape)}"
+        )
+    if not expected.size:
+        return 0.0
+    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+    allowed = tolerance.absolute + tolerance.relative * np.abs(expected.astype(np.float64))
+    if (wrong := ~(difference <= allowed)).any():
+        first = tuple(int(position) for position in np.argwhere(wrong)[0])
+        raise ParityError(
+            f"{what}: at {list(first)} expected {expected[first]!r} +- {allowed[first]:.3g}, got "
+            f"{actual[first]!r} "
+            f"({int(wrong.sum())} of {wrong.size} numbers differ); export the bundle again"
+        )
+    return float(difference.max())

@@ -1,0 +1,1 @@
+"""Adapters: the stages of the funnel over the parts of a bundle."""

@@ -1,0 +1,137 @@
+"""The first stage: a query becomes a point in the space of the item embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shortlist_server.errors import DimensionMismatch, InvalidValue, ModelOutputInvalid
+from shortlist_server.funnel.types import (
+    EncodedQuery,
+    Examples,
+    Floats,
+    ResolvedQuery,
+    Rows,
+    User,
+    Vector,
+)
+from shortlist_server.index.vector_index import Metric
+from shortlist_server.runtime.featurize import Raw
+from shortlist_server.runtime.models import LoadedModel
+
+
+class TowerEncoder:
+    """Encodes users by the query tower, items and histories by the mean of their embeddings."""
+
+    def __init__(
+        self,
+        *,
+        tower: LoadedModel | None,
+        item_ids: Sequence[str],
+        embeddings: Floats,
+        metric: Metric,
+    ) -> None:
+        """Take the tower and the vectors.
+
+        Args:
+            tower: The query tower; None where the bundle has none.
+            item_ids: Id of each row.
+            embeddings: [items, dimension] float32.
+            metric: The bundle's metric.
+        """
+        self._tower = tower
+        self._item_ids = item_ids
+        self._embeddings = embeddings
+        self._cosine = metric == "cosine"
+        self._output = "" if tower is None else tower.session.declared.outputs[0].name
+
+    def encode(self, query: ResolvedQuery) -> EncodedQuery:
+        """Return the query's embedding, or say that there is none; see
+        `funnel.stages.QueryEncoder`.
+        """
+        if isinstance(query.subject, Vector):
+            return self._encoded(self._checked(query.subject.values), "embedding", "as sent")
+        if isinstance(query.subject, Examples):
+            mean = self._mean(query.example_rows)
+            return self._encoded(mean, "items", f"mean of {len(query.example_rows)} items")
+        if self._tower is not None and self._says_something(query, query.subject):
+            values = request_values(query, self._item_ids)
+            embedding = self._tower.session.run(self._tower.inputs.request_feeds(values))[
+                self._output
+            ][0]
+            if not np.isfinite(embedding).all():
+                raise ModelOutputInvalid(
+                    f"query_tower.{self._output}: expected finite numbers, got {embedding}"
+                )
+            return self._encoded(embedding, "two_tower", "query tower", personal=True)
+        if len(query.history_rows):
+            mean = self._mean(query.history_rows)
+            return self._encoded(
+                mean, "history", f"mean of {len(query.history_rows)} items of the history"
+            )
+        return EncodedQuery(
+            embedding=None, source="popularity", personal=False, plan="nothing is known of the user"
+        )
+
+    def _says_something(self, query: ResolvedQuery, user: User) -> bool:
+        """Whether anything that the tower reads is known of the user: context alone does not
+        describe him.
+        """
+        assert self._tower is not None
+        if query.user_id is not None:
+            return True
+        sources = self._tower.inputs.request_sources
+        sent = {name for name in query.features if name.startswith("user.")}
+        return bool(sources & sent) or (
+            len(query.history_rows) > 0 and any(name.startswith("history.") for name in sources)
+        )
+
+    def _encoded(
+        self, embedding: Floats, source: str, plan: str, *, personal: bool = False
+    ) -> EncodedQuery:
+        if self._cosine:
+            embedding = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+        return EncodedQuery(
+            embedding=embedding.astype(np.float32, copy=False),
+            source=source,
+            personal=personal,
+            plan=plan,
+        )
+
+    def _mean(self, rows: Rows) -> Floats:
+        mean: Floats = self._embeddings[rows].mean(axis=0)
+        return mean
+
+    def _checked(self, values: Floats) -> Floats:
+        dimension = self._embeddings.shape[1]
+        if len(values) != dimension:
+            raise DimensionMismatch(
+                "query.embedding.values",
+                expected=f"{dimension} numbers",
+                got=f"{len(values)} numbers",
+            )
+        if self._cosine and not np.any(values):
+            raise InvalidValue(
+                "query.embedding.values",
+                expected="a vector that is not zero (metric cosine)",
+                got="zeros",
+            )
+        return values
+
+
+def request_values(query: ResolvedQuery, item_ids: Sequence[str]) -> dict[str, Raw]:
+    """Return what a query supplies to models, as raw values by source."""
+    user_id = query.subject.id if isinstance(query.subject, User) else ""
+    values: dict[str, Raw] = {
+        **query.features,
+        "user.id": user_id,
+        "history.item_id": [item_ids[row] for row in query.history_rows],
+    }
+    if query.history:
+        values["history.rating"] = [event.rating or 0.0 for event in query.history]
+        values["history.time"] = [int(event.time or 0) for event in query.history]
+    else:
+        values["history.rating"] = [0.0] * len(query.history_rows)
+        values["history.time"] = [0] * len(query.history_rows)
+    return values
