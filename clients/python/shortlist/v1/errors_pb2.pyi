@@ -110,7 +110,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
     `shortlist`, whose `reason` is a value of this enum without its prefix, and whose metadata holds what the example
     shows. The message beside it is for people and may change between versions. An error that gRPC itself gives before
-    the server sees the request (a message over 4 MiB, a method that does not exist) carries no ErrorInfo.
+    the server sees the request carries no ErrorInfo: RESOURCE_EXHAUSTED for a request over 4 MiB, UNIMPLEMENTED for a
+    method that does not exist. Answers have no limit of their own; the largest (4,096 items with all attributes) come to
+    some MiB, so callers that ask for them raise the limit of their channel.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0

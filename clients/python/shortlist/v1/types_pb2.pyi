@@ -147,7 +147,9 @@ global___ShortfallReason = ShortfallReason
 
 @typing.final
 class Value(google.protobuf.message.Message):
-    """A typed value of a feature or an item attribute. Exactly one kind is set; a Value without a kind is refused."""
+    """A typed value of a feature or an item attribute. Exactly one kind is set; a Value without a kind is refused. An empty
+    list of any kind fits every list type.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -462,7 +464,7 @@ class Embedding(google.protobuf.message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
-        """The components, each finite; as many as the bundle's dimension."""
+        """The components, each finite and at most 1e15 in magnitude; as many as the bundle's dimension."""
 
     def __init__(
         self,
@@ -644,7 +646,9 @@ class AnswerInfo(google.protobuf.message.Message):
     WARNINGS_FIELD_NUMBER: builtins.int
     SHORTFALL_REASON_FIELD_NUMBER: builtins.int
     request_id: builtins.str
-    """Id of the request: the caller's `x-request-id` metadata where it was sent, else made by the server."""
+    """Id of the request: the caller's `x-request-id` metadata where it was sent and has at most 128 characters, else made
+    by the server. Errors carry it as `x-request-id` in the trailing metadata.
+    """
     cold_start: builtins.bool
     """Whether the user was unknown to the bundle."""
     shortfall_reason: global___ShortfallReason.ValueType
@@ -715,7 +719,9 @@ class StageReport(google.protobuf.message.Message):
     OUTCOME_FIELD_NUMBER: builtins.int
     PLAN_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Name of the stage: `queue` (waiting for a free compute thread), `query`, `retrieval`, `ranking`, `select`."""
+    """Name of the stage: `admission` (from the request's arrival: its checks, and waiting its turn), `query`, `retrieval`,
+    `ranking`, `select`, `response` (writing the items and their attributes).
+    """
     items_in: builtins.int
     """Number of items that entered the stage. For `retrieval` the size of the catalogue; 0 for stages before it."""
     items_out: builtins.int
