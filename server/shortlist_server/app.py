@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import time
@@ -116,6 +117,9 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     """
     begin = time.perf_counter()
     generation = load_generation(config.bundle, exact_items_max=config.exact_items_max)
+    # What is loaded stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     compute = ComputePool(threads=config.compute_threads, waiting_max=config.waiting_max)
     server = build_server(config, generation, compute)
     port = await server.start()

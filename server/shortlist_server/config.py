@@ -38,11 +38,16 @@ class ServerConfig(BaseSettings):
     default_timeout_ms: int = Field(default=1_000, ge=1, le=3_600_000)
     """Time budget of a call that brings no deadline, in milliseconds."""
 
-    compute_threads: int = Field(default=os.cpu_count() or 1, ge=1, le=1_024)
-    """Requests whose kernels run at the same time. Only speed; best at the number of cores."""
+    compute_threads: int = Field(default=0, ge=0, le=1_024)
+    """Threads that compute requests; 0 computes each in the event loop, one after the other: the
+    lowest latency, and the highest throughput where kernels take well under a millisecond. Only
+    speed; try the number of cores where ranking takes longer than that.
+    """
 
     waiting_max: int = Field(default=256, ge=0, le=1_000_000)
-    """Requests that may wait for a compute thread; one more is answered RESOURCE_EXHAUSTED."""
+    """Requests that may wait for a compute thread, if there are any; one more is answered
+    RESOURCE_EXHAUSTED.
+    """
 
     exact_items_max: int = Field(default=10_000, ge=0)
     """Catalogues up to this many items are scanned instead of searched by graph, where a request

@@ -53,7 +53,9 @@ class StringArray:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> str:
-        return str(self.utf8[self.offsets[row] : self.offsets[row + 1]].tobytes(), "utf-8")
+        # Views give Python numbers and slices several times faster than arrays do.
+        offsets = self.offsets.data
+        return str(self.utf8.data[offsets[row] : offsets[row + 1]], "utf-8")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())

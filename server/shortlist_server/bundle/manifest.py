@@ -11,7 +11,13 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 FORMAT_VERSION = 1
 """The newest format that this version writes and reads."""
@@ -85,7 +91,7 @@ class Vocabulary(Part):
 
 
 # Transforms: what happens to a raw value on its way into a model, in order. Each equals a Keras
-# preprocessing layer, so that training and serving see the same numbers; `runtime/featurize.py`
+# preprocessing layer, so that training and serving see the same numbers; `runtime/featurize`
 # implements them.
 
 
@@ -98,7 +104,9 @@ class Lookup(Part):
 
     kind: Literal["lookup"] = "lookup"
     vocabulary: Name
+    """Without special tokens: Keras's `get_vocabulary(include_special_tokens=False)`."""
     mask_token: str | int | None = None
+    """Of the vocabulary's type, and not in it."""
     oov_count: Annotated[int, Field(ge=1)] = 1
 
 
@@ -114,10 +122,14 @@ class Hash(Part):
 
 
 class Bucketize(Part):
-    """Number -> index of its bucket (Keras Discretization): 0 below the first boundary."""
+    """Number -> index of its bucket (Keras Discretization): 0 below the first boundary.
+
+    Numbers and boundaries are compared as float32, as inside a Keras model.
+    """
 
     kind: Literal["bucketize"] = "bucketize"
     boundaries: Annotated[list[float], Field(min_length=1)]
+    """Never falling."""
 
 
 class Normalize(Part):
@@ -131,7 +143,8 @@ class Normalize(Part):
 class Tokenize(Part):
     """Text -> list of token indices (Keras TextVectorization, output mode int).
 
-    Index 0 is padding, 1 an unknown token, the vocabulary begins at 2.
+    Index 0 is padding, 1 an unknown token, the vocabulary begins at 2. Keras's
+    `output_sequence_length=n` is a Pad behind it with `length` n that keeps the `first`.
     """
 
     kind: Literal["tokenize"] = "tokenize"
@@ -186,7 +199,20 @@ class Feature(Part):
     """`user.age`, `item.genres`, `context.hour`. `user.id` and `item.id` are the ids themselves."""
     type: ValueType
     default: Scalar | list[Scalar]
-    """What is used where the value is absent."""
+    """What is used where the value is absent; of the feature's type."""
+
+    @model_validator(mode="after")
+    def _default_of_type(self) -> Feature:
+        kind = self.type.removesuffix("_list")
+        held = self.default if isinstance(self.default, list) else [self.default]
+        types = {"string": (str,), "int64": (int,), "double": (float, int), "bool": (bool,)}[kind]
+        fits = isinstance(self.default, list) == self.type.endswith("_list") and all(
+            isinstance(value, types) and (kind == "bool" or not isinstance(value, bool))
+            for value in held
+        )
+        if not fits:
+            raise ValueError(f"{self.name}: default must be {self.type}, got {self.default!r}")
+        return self
 
 
 class Input(Part):

@@ -74,10 +74,10 @@ class Trace:
     __slots__ = ("budget", "reports")
 
     def __init__(self, budget: Budget) -> None:
-        """Begin; what has passed of the budget so far is the stage `queue`."""
+        """Begin; what has passed of the budget so far is the stage `admission`."""
         self.budget = budget
         self.reports: list[StageReport] = []
-        self.add("queue", budget.begin_ns, Stage(self, "queue", 0))
+        self.add("admission", budget.begin_ns, Stage(self, "admission", 0))
 
     def stage(self, name: str, items_in: int = 0) -> Stage:
         """Return a stage to run: `with trace.stage("ranking", 200) as stage: ...`.

@@ -176,7 +176,7 @@ class Funnel:
         with trace.stage("select", len(candidates.rows)) as stage:
             items = select(candidates, ranking, options.limit)
             stage.items_out = len(items.rows)
-            stage.plan = f"best {options.limit}"
+            stage.plan = f"best {len(items.rows)}"
         return Answer(
             items=items,
             source=candidates.source,

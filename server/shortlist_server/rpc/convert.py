@@ -24,6 +24,7 @@ from shortlist_server.funnel.types import (
     Query,
     RequestWarning,
     Shortfall,
+    StageReport,
     User,
     Vector,
     WarningReason,
@@ -192,12 +193,11 @@ def add_items(
     ranking = None if items.ranking_scores is None else items.ranking_scores.tolist()
     outputs = {name: values.tolist() for name, values in items.outputs.items()}
     for place, row in enumerate(items.rows.tolist()):
-        item = messages.add(
-            id=catalog.item_id(row),
-            score=scores[place],
-            source=answer.source,
-            source_position=positions[place],
-        )
+        item = messages.add()
+        item.id = catalog.item_id(row)
+        item.score = scores[place]
+        item.source = answer.source
+        item.source_position = positions[place]
         if retrieval is not None:
             item.retrieval_score = retrieval[place]
         if ranking is not None:
@@ -231,14 +231,26 @@ def _set_value(message: types_pb2.Value, cell: Any) -> None:
 
 
 def fill_info(
-    answer: Answer, identity: types_pb2.BundleId, request_id: str, message: types_pb2.AnswerInfo
+    answer: Answer,
+    last: StageReport,
+    identity: types_pb2.BundleId,
+    request_id: str,
+    message: types_pb2.AnswerInfo,
 ) -> None:
-    """Write what identifies and explains an answer into a response."""
+    """Write what identifies and explains an answer into a response.
+
+    Args:
+        answer: The answer.
+        last: The stage after the funnel's own: writing the items.
+        identity: The bundle.
+        request_id: The request.
+        message: Where to write.
+    """
     message.request_id = request_id
     message.bundle.CopyFrom(identity)
     message.cold_start = answer.cold_start
     message.shortfall_reason = SHORTFALLS[answer.shortfall]
-    for report in answer.stages:
+    for report in (*answer.stages, last):
         stage = message.stages.add(
             name=report.name,
             items_in=report.items_in,

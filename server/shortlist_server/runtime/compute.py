@@ -1,5 +1,6 @@
-"""The threads in which kernels run. Kernels release the interpreter lock; the event loop only does
-I/O.
+"""Where requests are computed: in the event loop, or in a few threads behind a bounded queue.
+
+`docs/decisions/002-where-requests-are-computed.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -18,31 +19,35 @@ RETRY_DELAY_MS = 100
 
 
 class ComputePool:
-    """A bounded queue before a few threads."""
+    """Runs the funnel for the servicers."""
 
     def __init__(self, *, threads: int, waiting_max: int) -> None:
         """Begin with no threads; they start as work comes.
 
         Args:
-            threads: Calls that run at the same time.
-            waiting_max: Calls that may wait beside those.
+            threads: Calls that run at the same time; 0 runs each in the event loop, one after the
+                other.
+            waiting_max: Calls that may wait for a thread.
         """
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="compute")
+        self._threads = (
+            ThreadPoolExecutor(threads, thread_name_prefix="compute") if threads else None
+        )
         self._admitted_max = threads + waiting_max
         self._waiting_max = waiting_max
         self._admitted = 0
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a function in one of the threads. A call whose caller has gone before its turn is not
-        run.
+        """Run a function. A call whose caller has gone before its turn is not run.
 
         Raises:
-            Overloaded: as many calls wait as may.
+            Overloaded: as many calls wait for a thread as may.
             ShuttingDown: the pool is closed.
         """
         if self._closed:
             raise ShuttingDown
+        if self._threads is None:
+            return function(*args, **kwargs)
         if self._admitted >= self._admitted_max:
             raise Overloaded(waiting_max=self._waiting_max, retry_delay_ms=RETRY_DELAY_MS)
         self._admitted += 1
@@ -54,4 +59,5 @@ class ComputePool:
     def close(self) -> None:
         """Take no more calls, and wait for those that run."""
         self._closed = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)

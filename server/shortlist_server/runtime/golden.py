@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Tolerance
 from shortlist_server.bundle.reader import Bundle
-from shortlist_server.errors import BundleCorrupt, ParityError
+from shortlist_server.errors import BundleCorrupt
 from shortlist_server.runtime.models import LoadedModel, item_feeds
+from shortlist_server.runtime.parity import check_parity
 
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
 """Inputs of a model by name to its outputs by name."""
@@ -159,33 +159,3 @@ def _feeds(
     return model.inputs.candidate_feeds(
         asked, items, len(request.item_rows), request.retrieval_scores
     )
-
-
-def check_parity(
-    expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: Tolerance, what: str
-) -> float:
-    """Compare numbers: |actual - expected| <= absolute + relative * |expected|, each.
-
-    Returns:
-        The largest difference.
-
-    Raises:
-        ParityError: a number differs by more, is NaN, or the shapes differ; the message names the
-            first.
-    """
-    if expected.shape != actual.shape:
-        raise ParityError(
-            f"{what}: expected shape {list(expected.shape)}, got {list(actual.shape)}"
-        )
-    if not expected.size:
-        return 0.0
-    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
-    allowed = tolerance.absolute + tolerance.relative * np.abs(expected.astype(np.float64))
-    if (wrong := ~(difference <= allowed)).any():
-        first = tuple(int(position) for position in np.argwhere(wrong)[0])
-        raise ParityError(
-            f"{what}: at {list(first)} expected {expected[first]!r} +- {allowed[first]:.3g}, got "
-            f"{actual[first]!r} "
-            f"({int(wrong.sum())} of {wrong.size} numbers differ); export the bundle again"
-        )
-    return float(difference.max())

@@ -49,15 +49,10 @@ class ModelInputs:
                     entry
                 )
 
-    @property
-    def request_sources(self) -> frozenset[str]:
+        self.request_sources = frozenset(tensor.source for tensor, _ in self._request)
         """Sources that a request supplies: `user.*`, `context.*` and `history.*`."""
-        return frozenset(tensor.source for tensor, _ in self._request)
-
-    @property
-    def item_sources(self) -> frozenset[str]:
+        self.item_sources = frozenset(tensor.source for tensor, _ in self._item)
         """Sources that an item supplies: `item.*`."""
-        return frozenset(tensor.source for tensor, _ in self._item)
 
     def request_feeds(self, values: Mapping[str, Raw]) -> dict[str, NDArray[Any]]:
         """Return the request-side inputs of one request, [1, ...] each.

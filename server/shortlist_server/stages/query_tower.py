@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class TowerEncoder:
             mean = self._mean(query.example_rows)
             return self._encoded(mean, "items", f"mean of {len(query.example_rows)} items")
         if self._tower is not None and self._says_something(query, query.subject):
-            values = request_values(query, self._item_ids)
+            values = request_values(query, self._tower.inputs.request_sources, self._item_ids)
             embedding = self._tower.session.run(self._tower.inputs.request_feeds(values))[
                 self._output
             ][0]
@@ -120,18 +120,24 @@ class TowerEncoder:
         return values
 
 
-def request_values(query: ResolvedQuery, item_ids: Sequence[str]) -> dict[str, Raw]:
-    """Return what a query supplies to models, as raw values by source."""
+def request_values(
+    query: ResolvedQuery, sources: Collection[str], item_ids: Sequence[str]
+) -> dict[str, Raw]:
+    """Return what a query supplies to a model, as raw values by source.
+
+    Args:
+        query: The query.
+        sources: What the model reads; a history that it does not read is not spelled out.
+        item_ids: Id of each row.
+    """
     user_id = query.subject.id if isinstance(query.subject, User) else ""
-    values: dict[str, Raw] = {
-        **query.features,
-        "user.id": user_id,
-        "history.item_id": [item_ids[row] for row in query.history_rows],
-    }
-    if query.history:
-        values["history.rating"] = [event.rating or 0.0 for event in query.history]
-        values["history.time"] = [int(event.time or 0) for event in query.history]
-    else:
-        values["history.rating"] = [0.0] * len(query.history_rows)
-        values["history.time"] = [0] * len(query.history_rows)
+    values: dict[str, Raw] = {**query.features, "user.id": user_id}
+    count = len(query.history_rows)
+    if "history.item_id" in sources:
+        values["history.item_id"] = [item_ids[row] for row in query.history_rows]
+    if "history.rating" in sources:
+        ratings = [event.rating or 0.0 for event in query.history]
+        values["history.rating"] = ratings or [0.0] * count
+    if "history.time" in sources:
+        values["history.time"] = [int(event.time or 0) for event in query.history] or [0] * count
     return values

@@ -51,7 +51,7 @@ class OnnxRanker:
         """Return the outputs for each item; see `funnel.stages.Ranker`."""
         inputs = self._model.inputs
         feeds = inputs.candidate_feeds(
-            inputs.request_feeds(request_values(query, self._item_ids)),
+            inputs.request_feeds(request_values(query, inputs.request_sources, self._item_ids)),
             {name: values[rows] for name, values in self._item_feeds.items()},
             len(rows),
             retrieval_scores,

@@ -103,6 +103,7 @@ class Featurizer:
         if isinstance(values, np.ndarray) and values.dtype != object:
             return values
         if not isinstance(values, list | tuple):
+            # A StringArray decodes all its texts whenever something goes over them.
             values = list(values)
         if any(map(is_, values, repeat(None))):
             default = self._absent()
