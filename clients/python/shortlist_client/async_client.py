@@ -1,0 +1,137 @@
+"""The asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, cast
+
+import grpc
+import grpc.aio
+
+from shortlist_client import calls
+from shortlist_client.calls import Call, RequestT, ResponseT, ResultT, Stubs, presented_as
+from shortlist_client.connection import TlsOptions, channel_options, credentials
+from shortlist_client.errors import Internal
+from shortlist_client.status import FailedCall, error_from_call
+
+P = ParamSpec("P")
+
+
+def _awaited(
+    build: Callable[P, Call[RequestT, ResponseT, ResultT]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, ResultT]]:
+    @presented_as(build)
+    async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return await self._send(build(*args, **kwargs))
+
+    return method
+
+
+class AsyncClient:
+    """Calls a Shortlist server from asyncio. Its methods are those of `Client`, to be awaited.
+
+    One per event loop is enough: calls share the connection. It belongs to the loop of its first
+    call. Cancelling a call cancels it on the server too.
+
+        async with AsyncClient("127.0.0.1:8500") as client:
+            answer = await client.recommend(user="42", limit=10)
+
+    Args:
+        target: As for `Client`, like all that follows.
+        timeout_s: Deadline of a call that names none.
+        tls: None: plain text.
+        metadata: Sent with every call.
+        channel_options: gRPC channel arguments, over the client's own.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 1.0,
+        tls: TlsOptions | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
+        channel_options: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self._target = target
+        self._timeout_s = calls.checked_timeout_s(timeout_s)
+        self._tls = tls
+        self._metadata = tuple((metadata or {}).items())
+        self._overrides = channel_options
+        self._channel: grpc.aio.Channel | None = None
+        self._stubs: Stubs | None = None
+        self._closed = False
+
+    recommend = _awaited(calls.recommend)
+    retrieve = _awaited(calls.retrieve)
+    rank = _awaited(calls.rank)
+    find_similar_items = _awaited(calls.find_similar_items)
+    get_active_bundle = _awaited(calls.get_active_bundle)
+
+    async def close(self) -> None:
+        """Close the connection, and fail the calls that still wait. Again is harmless."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call[RequestT, ResponseT, ResultT]) -> ResultT:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        # The generated stubs hold what the channel gives them, here asyncio's kind; their types
+        # know only the other.
+        method = cast(
+            "grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT]",
+            call.method(self._open_stubs()),
+        )
+        try:
+            response = await method(
+                call.request,
+                timeout=timeout_s,
+                metadata=grpc.aio.Metadata(*self._metadata, ("x-request-id", call.request_id)),
+            )
+        except grpc.RpcError as error:
+            raise error_from_call(
+                cast(FailedCall, error),
+                target=self._target,
+                timeout_s=timeout_s,
+                request_id=call.request_id,
+            ) from error
+        if response is None:
+            # What grpc.aio returns for a response that it cannot decode; its blocking sibling
+            # fails with INTERNAL, and so do we.
+            raise Internal(
+                "the response cannot be decoded",
+                code=grpc.StatusCode.INTERNAL,
+                request_id=call.request_id,
+            )
+        return call.read(response)
+
+    def _open_stubs(self) -> Stubs:
+        # Not in the constructor: a channel binds itself to the event loop that runs when it is
+        # made, and clients are often made before there is one.
+        if self._stubs is None:
+            self._channel = _open_channel(self._target, self._tls, self._overrides)
+            self._stubs = Stubs(self._channel)
+        return self._stubs
+
+
+def _open_channel(
+    target: str, tls: TlsOptions | None, overrides: Mapping[str, str | int] | None
+) -> grpc.aio.Channel:
+    options = channel_options(overrides)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, credentials(tls), options)

@@ -1,0 +1,3 @@
+from shortlist_client.cli.program import main
+
+__all__ = ["main"]

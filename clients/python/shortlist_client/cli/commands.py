@@ -1,0 +1,127 @@
+"""What each command of `shortlist` does: options in, the text to print out."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shortlist_client.cli.features import features_from_text
+from shortlist_client.cli.report import answer_report, bundle_report, json_report
+from shortlist_client.client import Client
+from shortlist_client.connection import TlsOptions
+from shortlist_client.queries import FeatureValue, Items, User
+
+
+def recommend(options: Namespace) -> str:
+    """Run `shortlist recommend`."""
+    with _open_client(options) as client:
+        asked = _read_query(options, client)
+        answer = client.recommend(
+            asked.query,
+            context=asked.context,
+            limit=options.limit,
+            candidate_count=options.candidates,
+            ef=options.ef,
+            exact=options.exact,
+            excluded_item_ids=options.exclude,
+            exclude_seen=not options.include_seen,
+            attributes=options.attributes,
+            strict=options.strict,
+        )
+    return json_report(answer) if options.json else answer_report(answer)
+
+
+def retrieve(options: Namespace) -> str:
+    """Run `shortlist retrieve`."""
+    with _open_client(options) as client:
+        asked = _read_query(options, client)
+        answer = client.retrieve(
+            asked.query,
+            context=asked.context,
+            candidate_count=options.candidates,
+            ef=options.ef,
+            exact=options.exact,
+            excluded_item_ids=options.exclude,
+            exclude_seen=not options.include_seen,
+            attributes=options.attributes,
+            strict=options.strict,
+        )
+    return json_report(answer) if options.json else answer_report(answer)
+
+
+def similar(options: Namespace) -> str:
+    """Run `shortlist similar`."""
+    with _open_client(options) as client:
+        answer = client.find_similar_items(
+            options.item,
+            limit=options.limit,
+            candidate_count=options.candidates,
+            ef=options.ef,
+            exact=options.exact,
+            excluded_item_ids=options.exclude,
+            attributes=options.attributes,
+            strict=options.strict,
+        )
+    return json_report(answer) if options.json else answer_report(answer)
+
+
+def rank(options: Namespace) -> str:
+    """Run `shortlist rank`."""
+    with _open_client(options) as client:
+        asked = _read_query(options, client)
+        answer = client.rank(
+            asked.query,
+            context=asked.context,
+            item_ids=options.ranked,
+            attributes=options.attributes,
+            strict=options.strict,
+        )
+    return json_report(answer) if options.json else answer_report(answer)
+
+
+def info(options: Namespace) -> str:
+    """Run `shortlist info`."""
+    with _open_client(options) as client:
+        bundle = client.get_active_bundle()
+    return json_report(bundle) if options.json else bundle_report(bundle)
+
+
+def _open_client(options: Namespace) -> Client:
+    tls = None
+    if options.tls or options.ca_file is not None:
+        tls = TlsOptions(root_certificates=options.ca_file)
+    return Client(options.target, timeout_s=options.timeout, tls=tls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    query: User | Items
+    context: Mapping[str, FeatureValue]
+
+
+def _read_query(options: Namespace, client: Client) -> _Asked:
+    of_user = options.user is not None or options.feature or options.history
+    if options.items and of_user:
+        options.parser.error("--items stands alone: leave out --user, --feature and --history")
+    if not options.items and not of_user:
+        options.parser.error("for whom? Give --user, --feature, --history or --items")
+    features, context = _read_features(options, client)
+    if options.items:
+        return _Asked(query=Items(options.items), context=context)
+    user = User(id=options.user or "", features=features, history=options.history)
+    return _Asked(query=user, context=context)
+
+
+def _read_features(
+    options: Namespace, client: Client
+) -> tuple[Mapping[str, FeatureValue], Mapping[str, FeatureValue]]:
+    given: Sequence[tuple[str, str]] = (*options.feature, *options.context)
+    if not given:
+        return {}, {}
+    # One more call, so that the bundle and not a guess says that 01234 is text and 33 a number.
+    declared = client.get_active_bundle().features
+    return (
+        features_from_text(options.feature, declared, scope="user", flag="--feature"),
+        features_from_text(options.context, declared, scope="context", flag="--context"),
+    )

@@ -1,0 +1,113 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, cast
+
+import grpc
+
+from shortlist_client import calls
+from shortlist_client.calls import Call, RequestT, ResponseT, ResultT, Stubs, presented_as
+from shortlist_client.connection import TlsOptions, channel_options, credentials
+from shortlist_client.status import FailedCall, error_from_call
+
+P = ParamSpec("P")
+
+
+def _blocking(
+    build: Callable[P, Call[RequestT, ResponseT, ResultT]],
+) -> Callable[Concatenate[Client, P], ResultT]:
+    @presented_as(build)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return self._send(build(*args, **kwargs))
+
+    return method
+
+
+class Client:
+    """Calls a Shortlist server and waits for its answers.
+
+    Safe to share between threads; one per process is enough. Not to be carried over a fork.
+
+        with Client("127.0.0.1:8500") as client:
+            for item in client.recommend(user="42", limit=10).items:
+                print(item.id, item.score)
+
+    Args:
+        target: `host:port`, or any name that gRPC resolves (`dns:///shortlist.default.svc:8500`).
+            Calls go in turn to all addresses behind it.
+        timeout_s: Deadline of a call that names none, retries included. The server plans with it:
+            it is the budget of the whole funnel.
+        tls: None: plain text.
+        metadata: Sent with every call, for whatever stands between (`authorization`, ...). Names in
+            lower case.
+        channel_options: gRPC channel arguments, over the client's own.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 1.0,
+        tls: TlsOptions | None = None,
+        metadata: Mapping[str, str | bytes] | None = None,
+        channel_options: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self._target = target
+        self._timeout_s = calls.checked_timeout_s(timeout_s)
+        self._metadata = tuple((metadata or {}).items())
+        self._channel = _open_channel(target, tls, channel_options)
+        self._stubs = Stubs(self._channel)
+        self._closed = False
+
+    recommend = _blocking(calls.recommend)
+    retrieve = _blocking(calls.retrieve)
+    rank = _blocking(calls.rank)
+    find_similar_items = _blocking(calls.find_similar_items)
+    get_active_bundle = _blocking(calls.get_active_bundle)
+
+    def close(self) -> None:
+        """Close the connection, and fail the calls that still wait. Again is harmless."""
+        self._closed = True
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _send(self, call: Call[RequestT, ResponseT, ResultT]) -> ResultT:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        try:
+            response = call.method(self._stubs)(
+                call.request,
+                timeout=timeout_s,
+                metadata=(*self._metadata, ("x-request-id", call.request_id)),
+            )
+        except grpc.RpcError as error:
+            raise error_from_call(
+                cast(FailedCall, error),
+                target=self._target,
+                timeout_s=timeout_s,
+                request_id=call.request_id,
+            ) from error
+        return call.read(response)
+
+
+def _open_channel(
+    target: str, tls: TlsOptions | None, overrides: Mapping[str, str | int] | None
+) -> grpc.Channel:
+    options = channel_options(overrides)
+    if tls is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials(tls), options)

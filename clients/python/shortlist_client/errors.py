@@ -1,0 +1,173 @@
+"""Everything that a call can raise, by name.
+
+    ShortlistError
+      x InvalidRequestError       the request cannot be answered because of what it says
+        - FieldRequired           a required field is not set
+        - OutOfRange              a number, a length or a count is out of its range
+        - InvalidValue            a value is not what its field takes
+        - DimensionMismatch       an embedding has not as many components as the bundle's
+        - FeatureTypeMismatch     a feature has another type than the bundle declares
+        - UnknownFeature          the bundle declares no such feature (strict)
+        - UnknownAttribute        the bundle declares no such item attribute (strict)
+        - UnknownItem             the bundle has no such item (strict)
+        - UnknownOutput           the ranker has no such output
+        - ExcludedItemRequested   items are both asked for and excluded
+        - MessageTooLarge         the request or its answer is larger than a message may be
+      - NotFound                  none of the items that a query needs is known
+      - DeadlineExceeded          the time was gone before the answer came
+      - Overloaded                too busy: come back after `retry_delay_s`
+      x Unavailable               nobody answers at the target
+        - ShuttingDown            the server is stopping
+      - Internal                  a fault of the server; `request_id` leads to its log
+
+`except InvalidRequestError` catches its whole family; what a client refuses before it sends
+anything is of that family too. A reason or a status that this version does not know becomes the
+nearest class above, `ShortlistError` at worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import grpc
+
+
+class ShortlistError(Exception):
+    """Base of all errors of a call.
+
+    Attributes:
+        reason: Name of the ErrorReason value without its prefix, as the server sent it. Empty where
+            the error carries none: then gRPC made it, or something between client and server.
+        code: The gRPC status code.
+        request_id: Id of the failed request, as the server logs it.
+        metadata: What the server says about the reason: `field`, `expected`, `got`, `stage`, ...
+        retry_delay_s: Seconds after which the server asks to be called again. None where it does
+            not say.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: grpc.StatusCode = grpc.StatusCode.UNKNOWN,
+        reason: str = "",
+        request_id: str = "",
+        metadata: Mapping[str, str] | None = None,
+        retry_delay_s: float | None = None,
+    ) -> None:
+        # Only the message goes to `args`, and everything else has a default: so errors survive
+        # pickling, which rebuilds them from `args` and then restores the attributes. Process pools
+        # need that.
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.request_id = request_id
+        self.metadata = dict(metadata or {})
+        self.retry_delay_s = retry_delay_s
+
+
+class InvalidRequestError(ShortlistError):
+    """A request cannot be answered because of what it says; a retry gives the same error."""
+
+    @property
+    def field(self) -> str:
+        """Path of the field: `query.user.features["age"]`. Empty where unknown, as the next two."""
+        return self.metadata.get("field", "")
+
+    @property
+    def expected(self) -> str:
+        """What the field takes."""
+        return self.metadata.get("expected", "")
+
+    @property
+    def got(self) -> str:
+        """What the field holds."""
+        return self.metadata.get("got", "")
+
+    @classmethod
+    def about(cls, field: str, *, reason: str, expected: str, got: str) -> Self:
+        """Return the error by which the client refuses a field, just as the server would."""
+        return cls(
+            f"{field}: expected {expected}, got {got}",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            reason=reason,
+            metadata={"field": field, "expected": expected, "got": got},
+        )
+
+
+class FieldRequired(InvalidRequestError):
+    """A required field is not set."""
+
+
+class OutOfRange(InvalidRequestError):
+    """A number, a length or a count is out of its range."""
+
+
+class InvalidValue(InvalidRequestError):
+    """A value is not what its field takes."""
+
+
+class DimensionMismatch(InvalidRequestError):
+    """An embedding has not as many components as the bundle's embeddings."""
+
+
+class FeatureTypeMismatch(InvalidRequestError):
+    """A feature has another type than the bundle declares."""
+
+
+class UnknownFeature(InvalidRequestError):
+    """The bundle declares no such feature, and the request was strict."""
+
+
+class UnknownAttribute(InvalidRequestError):
+    """The bundle declares no such item attribute, and the request was strict."""
+
+
+class UnknownItem(InvalidRequestError):
+    """The bundle has no such item, and the request was strict."""
+
+
+class UnknownOutput(InvalidRequestError):
+    """The ranker has no such output, or the bundle has no ranker."""
+
+
+class ExcludedItemRequested(InvalidRequestError):
+    """Items are both asked for and excluded."""
+
+
+class MessageTooLarge(InvalidRequestError):
+    """The request, or its answer, is larger than a message may be.
+
+    Ask for fewer items or attributes. gRPC refuses such messages before anyone reads them, so there
+    is no reason and no field.
+    """
+
+
+class NotFound(ShortlistError):
+    """None of the items that a query needs is known to the bundle."""
+
+
+class DeadlineExceeded(ShortlistError):
+    """The time was gone before the answer came."""
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that had no time left. Empty where the server did not say."""
+        return self.metadata.get("stage", "")
+
+
+class Overloaded(ShortlistError):
+    """The server has as many requests waiting as it admits. Come back after `retry_delay_s`."""
+
+
+class Unavailable(ShortlistError):
+    """Nobody answers at the target, after the client's own retries."""
+
+
+class ShuttingDown(Unavailable):
+    """The server is stopping. Another replica, or the same one later, will answer."""
+
+
+class Internal(ShortlistError):
+    """A fault of the server. Its log has the cause under `request_id`."""
