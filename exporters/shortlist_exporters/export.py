@@ -1,0 +1,411 @@
+"""Makes a bundle from an export spec: convert -> check -> embed -> index -> golden requests ->
+write. Reads top to bottom.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from shortlist_server.bundle.columns import ColumnArray, StringArray
+from shortlist_server.bundle.manifest import (
+    FORMAT_VERSION,
+    Lookup,
+    Manifest,
+    Model,
+    Output,
+)
+from shortlist_server.bundle.reader import open_bundle
+from shortlist_server.bundle.writer import BundleWriter
+from shortlist_server.index import hnsw
+from shortlist_server.runtime.featurize import VocabularyIndex
+from shortlist_server.runtime.golden import replay
+from shortlist_server.runtime.inputs import ModelInputs
+from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
+from shortlist_server.runtime.onnx_session import ONNXRUNTIME_VERSION, OnnxSession, read_signature
+
+from shortlist_exporters.errors import SpecError
+from shortlist_exporters.golden import write_golden
+from shortlist_exporters.progress import step
+from shortlist_exporters.spec import ModelSpec, RankerSpec, Spec, TowerSpec, read_spec
+from shortlist_exporters.tables import Interactions, Table, read_interactions, read_table
+
+EMBED_BATCH = 4_096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportedModel:
+    """A model on its way into the bundle."""
+
+    name: str
+    """Section name: `query_tower`, `item_tower`, `ranker`."""
+    spec: ModelSpec
+    source: Path
+    """The SavedModel folder or the `.onnx` file that it came from."""
+    loaded: LoadedModel
+
+    @property
+    def declared(self) -> Model:
+        """Its manifest entry."""
+        return self.loaded.session.declared
+
+
+def export_bundle(
+    spec_path: Path, out: Path, *, version: str | None = None, replace: bool = False
+) -> Manifest:
+    """Make a bundle.
+
+    Args:
+        spec_path: The export spec, or the folder that holds it.
+        out: The folder that will be the bundle.
+        version: Version of the bundle; the time in UTC where None.
+        replace: Whether a bundle at `out` gives way.
+
+    Raises:
+        ExportError: the spec, a table, a model or an array is not what it must be.
+        BundleError: the bundle that came of it would be refused by the server; nothing is left at
+            `out`.
+    """
+    spec = read_spec(spec_path)
+    folder = spec_path if spec_path.is_dir() else spec_path.parent
+    now = datetime.now(UTC).replace(microsecond=0)
+    with step("read the tables"):
+        items = read_table(spec.items, folder, "items")
+        interactions = read_interactions(spec.interactions, folder, items)
+        users = _users(
+            read_table(spec.users, folder, "users") if spec.users else None, interactions
+        )
+    with BundleWriter(out, replace=replace) as writer:
+        vocabularies = {
+            name: _read_tokens(folder / file.file, file.type)
+            for name, file in spec.vocabularies.items()
+        }
+        models = _convert(spec, folder, writer, vocabularies)
+        embeddings = _embed(spec, folder, models, items)
+        manifest: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "name": spec.name,
+            "version": version or now.strftime("%Y%m%dT%H%M%SZ"),
+            "created": now.isoformat().replace("+00:00", "Z"),
+            "framework_versions": {
+                "onnxruntime": ONNXRUNTIME_VERSION,
+                "shortlist": importlib.metadata.version("shortlist"),
+                **spec.framework_versions,
+            },
+            "data": spec.data.model_dump(),
+            "metric": spec.metric,
+            "dimension": embeddings.shape[1],
+            "item_count": len(items.ids),
+            "index": _index(spec, embeddings, writer),
+            "items": {
+                "ids": writer.strings("items/ids", items.ids).model_dump(),
+                "embeddings": writer.array("items/embeddings.npy", embeddings),
+                "columns": _columns(writer, "items", items.columns),
+            },
+            "vocabularies": {
+                name: {
+                    "type": spec.vocabularies[name].type,
+                    "tokens": _tokens(writer, f"vocabularies/{position:03}", tokens),
+                }
+                for position, (name, tokens) in enumerate(vocabularies.items())
+            },
+            "features": [feature.model_dump(mode="json") for feature in spec.features],
+            "sections": _sections(spec, models, users, interactions, writer),
+        }
+        with step("golden requests"):
+            manifest["golden"] = write_golden(
+                writer,
+                models=models,
+                items=items,
+                users=users or _users_of_tower(spec, vocabularies),
+                interactions=interactions,
+                embeddings=embeddings,
+                given=spec.golden,
+                folder=folder,
+            )
+        with step("verify the bundle"):
+            written = writer.finish(manifest, verify=verify_bundle)
+    return written
+
+
+def verify_bundle(folder: Path) -> None:
+    """Load a bundle as the server would: hashes, signatures, golden requests, index.
+
+    Raises:
+        BundleError: the server would refuse it.
+    """
+    bundle = open_bundle(folder)
+    replay(bundle, load_models(bundle))
+    index = bundle.manifest.index
+    hnsw.HnswIndex(
+        bundle.path(index.file),
+        bundle.item_embeddings,
+        metric=bundle.manifest.metric,
+        m=index.m,
+        name=index.file,
+    )
+
+
+# The steps, in order.
+
+
+def _users(table: Table | None, interactions: Interactions | None) -> Table | None:
+    """Return the known users: those of the table, then those who only did something."""
+    if interactions is None:
+        return table
+    known = [] if table is None else table.ids
+    more = sorted(set(interactions.user_ids) - set(known))
+    if not more:
+        return table
+    columns = [] if table is None else table.columns
+    return Table(
+        ids=[*known, *more],
+        columns=[
+            ColumnArray.of(column.name, column.type, column.tolist() + [None] * len(more))
+            for column in columns
+        ],
+    )
+
+
+def _users_of_tower(spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[int]]) -> Table:
+    """Return the users whom the query tower knows by id: whom to try where there is no table."""
+    for tensor in spec.query_tower.inputs if spec.query_tower else []:
+        for transform in tensor.transforms:
+            if tensor.source == "user.id" and isinstance(transform, Lookup):
+                return Table(ids=[str(token) for token in tokens[transform.vocabulary]], columns=[])
+    return Table(ids=[], columns=[])
+
+
+def _read_tokens(path: Path, kind: str) -> list[str] | list[int]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tokens = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
+        return (
+            [int(token) for token in tokens]
+            if kind == "int64"
+            else [str(token) for token in tokens]
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path}: expected a vocabulary of type {kind}: {error}") from error
+
+
+def _convert(
+    spec: Spec,
+    folder: Path,
+    writer: BundleWriter,
+    tokens: Mapping[str, Sequence[str] | Sequence[int]],
+) -> dict[str, ExportedModel]:
+    vocabularies = {name: VocabularyIndex(known) for name, known in tokens.items()}
+    models = {}
+    wanted: dict[str, ModelSpec | None] = {
+        "query_tower": spec.query_tower,
+        "item_tower": spec.item_tower,
+        "ranker": spec.ranker,
+    }
+    for name, model in wanted.items():
+        if model is None:
+            continue
+        file = f"models/{name}.onnx"
+        source = folder / model.model
+        with step(f"convert {name.replace('_', ' ')}"):
+            outputs = [model.output] if isinstance(model, TowerSpec) else list(_weights(model))
+            sizes = {name: len(known) for name, known in tokens.items()}
+            _to_onnx(name, source, writer.path(file), model, outputs, sizes)
+            declared = _declare(name, file, writer.path(file), model, outputs)
+            loaded = LoadedModel(
+                OnnxSession(writer.path(file), declared),
+                ModelInputs(declared, spec.features, vocabularies),
+            )
+        models[name] = ExportedModel(name=name, spec=model, source=source, loaded=loaded)
+    return models
+
+
+def _weights(model: ModelSpec) -> Mapping[str, float]:
+    assert isinstance(model, RankerSpec)
+    return model.weights
+
+
+def _to_onnx(
+    name: str,
+    source: Path,
+    target: Path,
+    model: ModelSpec,
+    outputs: list[str],
+    vocabulary_sizes: Mapping[str, int],
+) -> None:
+    if source.suffix == ".onnx":
+        if not source.is_file():
+            raise SpecError(f"{name}: {source}: no such file; expected an ONNX model")
+        from shortlist_exporters.onnx.model_file import check_model_file
+
+        check_model_file(source)
+        shutil.copyfile(source, target)
+    elif source.is_dir():
+        from shortlist_exporters.onnx.tensorflow import convert_saved_model
+
+        convert_saved_model(
+            source,
+            target,
+            inputs=model.inputs,
+            outputs=outputs,
+            vocabulary_sizes=vocabulary_sizes,
+            tolerance=model.tolerance,
+        )
+    else:
+        raise SpecError(
+            f"{name}: {source}: expected a SavedModel folder or an .onnx file, found neither"
+        )
+
+
+def _declare(name: str, file: str, path: Path, model: ModelSpec, outputs: list[str]) -> Model:
+    _, found = read_signature(path)
+    if missing := [output for output in outputs if output not in found]:
+        raise SpecError(f"{name}: expected an output {missing[0]!r}, the model has {sorted(found)}")
+    if wrong := [output for output in outputs if found[output][0] != "float32"]:
+        raise SpecError(f"{name}: output {wrong[0]!r}: expected float32, got {found[wrong[0]][0]}")
+    return Model(
+        file=file,
+        inputs=model.inputs,
+        outputs=[Output(name=output, shape=found[output][1]) for output in outputs],
+        tolerance=model.tolerance,
+    )
+
+
+def _embed(
+    spec: Spec, folder: Path, models: Mapping[str, ExportedModel], items: Table
+) -> NDArray[np.float32]:
+    if spec.items.embeddings is not None:
+        embeddings = _read_embeddings(folder / spec.items.embeddings, len(items.ids))
+    elif "item_tower" in models:
+        embeddings = _run_item_tower(models["item_tower"], items)
+    else:
+        raise SpecError(
+            "items.embeddings: expected a .npy file, or an item_tower that embeds the items, got "
+            "neither"
+        )
+    if not np.isfinite(embeddings).all():
+        row = int(np.argwhere(~np.isfinite(embeddings))[0][0])
+        raise SpecError(
+            "item embeddings: expected finite numbers, got NaN or infinity at item "
+            f"{items.ids[row]!r}"
+        )
+    if spec.metric == "cosine":
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not norms.all():
+            row = int(np.argwhere(norms[:, 0] == 0)[0][0])
+            raise SpecError(
+                "item embeddings: expected no zero vector (metric cosine), got one at item "
+                f"{items.ids[row]!r}"
+            )
+        embeddings = embeddings / norms
+    return np.ascontiguousarray(embeddings, np.float32)
+
+
+def _read_embeddings(path: Path, count: int) -> NDArray[np.float32]:
+    try:
+        embeddings: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SpecError(f"{path}: expected a .npy array: {error}") from error
+    if embeddings.dtype != np.float32 or embeddings.ndim != 2 or len(embeddings) != count:
+        raise SpecError(
+            f"{path}: expected float32 [{count}, dimension], a row for each item, got "
+            f"{embeddings.dtype} "
+            f"{list(embeddings.shape)}"
+        )
+    return embeddings
+
+
+def _run_item_tower(tower: ExportedModel, items: Table) -> NDArray[np.float32]:
+    feeds = item_feeds(items.ids, items.by_name, tower.loaded)
+    output = tower.declared.outputs[0].name
+    parts = []
+    with step("embed items", len(items.ids)) as done:
+        for start in range(0, len(items.ids), EMBED_BATCH):
+            batch = {name: values[start : start + EMBED_BATCH] for name, values in feeds.items()}
+            parts.append(tower.loaded.session.run(batch)[output])
+            done(min(start + EMBED_BATCH, len(items.ids)))
+    embeddings = np.concatenate(parts)
+    if embeddings.ndim != 2:
+        raise SpecError(
+            f"item_tower.{output}: expected [items, dimension], got {list(embeddings.shape)}"
+        )
+    return embeddings
+
+
+def _index(spec: Spec, embeddings: NDArray[np.float32], writer: BundleWriter) -> dict[str, Any]:
+    file = "index/hnsw.bin"
+    with step("build the index", len(embeddings)) as done:
+        hnsw.build(
+            embeddings,
+            writer.path(file),
+            metric=spec.metric,
+            m=spec.index.m,
+            ef_construction=spec.index.ef_construction,
+            seed=spec.index.seed,
+            progress=done,
+        )
+    return {"kind": "hnsw", "file": file, **spec.index.model_dump()}
+
+
+def _columns(
+    writer: BundleWriter, table: str, columns: Sequence[ColumnArray]
+) -> list[dict[str, Any]]:
+    # Files are numbered, not named: a column's name may hold anything.
+    return [
+        writer.column(f"{table}/columns/{position:03}", column).model_dump()
+        for position, column in enumerate(columns)
+    ]
+
+
+def _tokens(writer: BundleWriter, stem: str, tokens: Sequence[str] | Sequence[int]) -> Any:
+    if all(isinstance(token, str) for token in tokens):
+        return writer.strings(stem, StringArray.of([str(token) for token in tokens])).model_dump()
+    return writer.array(f"{stem}.npy", np.array(tokens, np.int64))
+
+
+def _sections(
+    spec: Spec,
+    models: Mapping[str, ExportedModel],
+    users: Table | None,
+    interactions: Interactions | None,
+    writer: BundleWriter,
+) -> dict[str, Any]:
+    sections: dict[str, Any] = {
+        name: {"required": name != "item_tower", "model": model.declared.model_dump(mode="json")}
+        for name, model in models.items()
+    }
+    if spec.ranker is not None:
+        sections["ranker"]["weights"] = spec.ranker.weights
+    if interactions is not None:
+        rows, scores = interactions.popularity()
+        sections["popularity"] = {
+            "required": False,
+            "rows": writer.array("popularity/rows.npy", rows),
+            "scores": writer.array("popularity/scores.npy", scores),
+        }
+    if users is not None:
+        offsets, seen = _seen(users, interactions)
+        sections["users"] = {
+            "required": False,
+            "ids": writer.strings("users/ids", users.ids).model_dump(),
+            "columns": _columns(writer, "users", users.columns),
+            "seen_offsets": writer.array("users/seen_offsets.npy", offsets),
+            "seen_rows": writer.array("users/seen_rows.npy", seen),
+        }
+    return sections
+
+
+def _seen(
+    users: Table, interactions: Interactions | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if interactions is None:
+        return np.zeros(len(users.ids) + 1, np.int64), np.empty(0, np.int64)
+    return interactions.seen(users.ids)
