@@ -1,0 +1,367 @@
+"""What the methods put on the wire."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
+from shortlist_client import (
+    AsyncClient,
+    Client,
+    Embedding,
+    Event,
+    InvalidValue,
+    Items,
+    OutOfRange,
+    ShortlistError,
+    User,
+    calls,
+)
+
+if TYPE_CHECKING:
+    from tests.clients.python.conftest import Ask, FakeServer
+
+METHODS = ["recommend", "retrieve", "rank", "find_similar_items", "get_active_bundle"]
+WITH_QUERY: dict[str, dict[str, Any]] = {
+    "recommend": {},
+    "retrieve": {},
+    "rank": {"item_ids": ["1"]},
+}
+
+ADA = User(
+    id="ada",
+    features={"age": 36, "zip": "01234"},
+    history=[
+        Event("50", time=1_793_534_400.25, rating=4.5, action="view"),
+        Event("181"),
+    ],
+)
+ADA_ON_THE_WIRE = types_pb2.UserQuery(
+    id="ada",
+    features={
+        "age": types_pb2.Value(int64_value=36),
+        "zip": types_pb2.Value(string_value="01234"),
+    },
+    history=[
+        types_pb2.HistoryEvent(
+            item_id="50",
+            time=Timestamp(seconds=1_793_534_400, nanos=250_000_000),
+            rating=4.5,
+            action="view",
+        ),
+        types_pb2.HistoryEvent(item_id="181"),
+    ],
+)
+CONTEXT = {"hour": 20}
+QUERY_ON_THE_WIRE = types_pb2.Query(
+    user=ADA_ON_THE_WIRE, context={"hour": types_pb2.Value(int64_value=20)}
+)
+
+
+@pytest.fixture
+def sent(ask: Ask, fake_server: FakeServer) -> Callable[..., Any]:
+    def send(method: str, *arguments: Any, **fields: Any) -> Any:
+        ask(method, *arguments, **fields)
+        return fake_server.received[-1].request
+
+    return send
+
+
+def unset_fields(message: Message) -> set[str]:
+    """Return what the test below forgot: fields that nobody set, wherever a message holds them."""
+    unset = set()
+    for field in message.DESCRIPTOR.fields:
+        if field.containing_oneof is not None and message.WhichOneof(field.containing_oneof.name):
+            continue
+        if field not in [present for present, _ in message.ListFields()]:
+            unset.add(field.full_name)
+    for field, value in message.ListFields():
+        is_map = field.message_type is not None and field.message_type.GetOptions().map_entry
+        if field.type == FieldDescriptor.TYPE_MESSAGE and not is_map:
+            parts = value if not isinstance(value, Message) else [value]
+            unset |= unset_fields(parts[0])
+    return unset
+
+
+def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    exact = {"ef": 300, "exact": True}  # Together they are for the server to refuse.
+    request = sent(
+        "recommend",
+        ADA,
+        limit=7,
+        candidate_count=100,
+        excluded_item_ids={"9"},
+        exclude_seen=False,
+        attributes=["title", "year"],
+        context=CONTEXT,
+        output_weights={"rating": 1, "like": 0.5},
+        strict=True,
+        **exact,
+    )
+    expected = recommendation_pb2.RecommendRequest(
+        query=QUERY_ON_THE_WIRE,
+        limit=7,
+        retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
+        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False),
+        attributes=["title", "year"],
+        output_weights={"rating": 1.0, "like": 0.5},
+        strict=True,
+    )
+    assert request == expected
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent(
+        "retrieve",
+        ADA,
+        candidate_count=100,
+        ef=300,
+        exact=True,
+        excluded_item_ids=("9",),
+        exclude_seen=False,
+        attributes=["*"],
+        context=CONTEXT,
+        strict=True,
+    )
+    expected = recommendation_pb2.RetrieveRequest(
+        query=QUERY_ON_THE_WIRE,
+        retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
+        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False),
+        attributes=["*"],
+        strict=True,
+    )
+    assert request == expected
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent(
+        "rank",
+        ADA,
+        item_ids=["50", "181", "50"],
+        excluded_item_ids=["9"],
+        attributes=["*"],
+        context=CONTEXT,
+        output_weights={"like": 2.0},
+        strict=True,
+    )
+    expected = recommendation_pb2.RankRequest(
+        query=QUERY_ON_THE_WIRE,
+        item_ids=["50", "181", "50"],
+        excluded_item_ids=["9"],
+        attributes=["*"],
+        output_weights={"like": 2.0},
+        strict=True,
+    )
+    assert request == expected
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
+    sent: Callable[..., Any],
+) -> None:
+    request = sent(
+        "find_similar_items",
+        "50",
+        limit=5,
+        candidate_count=50,
+        ef=60,
+        exact=True,
+        excluded_item_ids=["9"],
+        attributes=["title"],
+        strict=True,
+    )
+    expected = recommendation_pb2.FindSimilarItemsRequest(
+        item_id="50",
+        limit=5,
+        retrieval=types_pb2.RetrievalOptions(candidate_count=50, ef=60, exact=True),
+        excluded_item_ids=["9"],
+        attributes=["title"],
+        strict=True,
+    )
+    assert request == expected
+    assert unset_fields(request) == set()
+
+
+def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeServer) -> None:
+    for method, fields in WITH_QUERY.items():
+        ask(method, user="42", **fields)
+    ask("find_similar_items", "50")
+    ask("get_active_bundle")
+    services = (
+        recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"],
+        bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
+    )
+    offered = {method.name for service in services for method in service.methods}
+    assert {call.method for call in fake_server.received} == offered
+
+
+def test_what_is_not_asked_for_is_left_to_the_server(sent: Callable[..., Any]) -> None:
+    expected = recommendation_pb2.RecommendRequest(
+        query=types_pb2.Query(user=types_pb2.UserQuery(id="42")),
+        retrieval=types_pb2.RetrievalOptions(),
+        exclusions=types_pb2.Exclusions(seen=True),
+    )
+    assert sent("recommend", user="42") == expected
+
+
+@pytest.mark.parametrize("method", WITH_QUERY)
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (ADA, types_pb2.Query(user=ADA_ON_THE_WIRE)),
+        (
+            Items(["50", "181"]),
+            types_pb2.Query(items=types_pb2.ItemsQuery(item_ids=["50", "181"])),
+        ),
+        (
+            Embedding((0.5, -1)),
+            types_pb2.Query(embedding=types_pb2.Embedding(values=[0.5, -1.0])),
+        ),
+    ],
+)
+def test_every_kind_of_query_goes_with_every_method_that_takes_one(
+    sent: Callable[..., Any], method: str, query: Any, expected: types_pb2.Query
+) -> None:
+    assert sent(method, query, **WITH_QUERY[method]).query == expected
+
+
+def test_a_user_may_be_given_by_id_or_whole(sent: Callable[..., Any]) -> None:
+    assert sent("recommend", user="ada").query == sent("recommend", User(id="ada")).query
+    assert sent("recommend", user=ADA).query.user == ADA_ON_THE_WIRE
+
+
+def test_no_query_is_for_the_server_to_refuse(sent: Callable[..., Any]) -> None:
+    assert sent("recommend").query.WhichOneof("kind") is None
+
+
+def test_the_beginning_of_1970_and_a_rating_of_zero_are_not_absent() -> None:
+    given, absent = User(history=[Event("50", time=0, rating=0)]), User(history=[Event("50")])
+    sent = calls.recommend(given).request.query.user.history[0]
+    assert (sent.HasField("time"), sent.HasField("rating")) == (True, True)
+    sent = calls.recommend(absent).request.query.user.history[0]
+    assert (sent.HasField("time"), sent.HasField("rating")) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (datetime(2026, 11, 1, 12, 0, 0, 5, tzinfo=UTC), (1_793_534_400, 5_000)),
+        (datetime(2026, 11, 1, 14, tzinfo=timezone(timedelta(hours=2))), (1_793_534_400, 0)),
+        (1_793_534_400, (1_793_534_400, 0)),
+        (1_793_534_400.25, (1_793_534_400, 250_000_000)),
+        (-0.5, (-1, 500_000_000)),
+        (0, (0, 0)),
+        (32.1234, (32, 123_400_000)),
+    ],
+)
+def test_times_are_points_on_one_line_whatever_zone_they_were_written_in(
+    time: Any, expected: tuple[int, int]
+) -> None:
+    call = calls.recommend(User(history=[Event("50", time=time)]))
+    sent = call.request.query.user.history[0].time
+    assert (sent.seconds, sent.nanos) == expected
+
+
+def wrong(value: object) -> Any:
+    """Pass a value off as one of the right type: not everyone has a type checker."""
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "error_type"),
+    [
+        ({"user": 42}, "query.user.id", InvalidValue),
+        ({"user": "\udcff"}, "query.user.id", InvalidValue),
+        ({"query": "42"}, "query", InvalidValue),
+        ({"query": ADA, "user": "42"}, "query", InvalidValue),
+        ({"query": Items("50")}, "query.items.item_ids", InvalidValue),
+        ({"query": Items(["50", wrong(181)])}, "query.items.item_ids[1]", InvalidValue),
+        ({"query": Embedding([1.0, float("nan")])}, "query.embedding.values[1]", InvalidValue),
+        (
+            {"query": User(features={"age": 2**63})},
+            'query.user.features["age"]',
+            OutOfRange,
+        ),
+        ({"query": User(features={wrong(1): "x"})}, "query.user.features: a name", InvalidValue),
+        (
+            {"query": User(history=[Event("1"), Event("2", rating=wrong("5"))])},
+            "query.user.history[1].rating",
+            InvalidValue,
+        ),
+        (
+            {"query": User(history=[Event("1", time=datetime(2026, 11, 1))])},
+            "query.user.history[0].time",
+            InvalidValue,
+        ),
+        (
+            {"query": User(history=[Event("1", time=1e12)])},
+            "query.user.history[0].time",
+            OutOfRange,
+        ),
+        (
+            {"query": User(history=[Event("1", time=True)])},
+            "query.user.history[0].time",
+            InvalidValue,
+        ),
+        ({"context": {"hour": None}}, 'query.context["hour"]', InvalidValue),
+        ({"limit": 0}, "limit", OutOfRange),
+        ({"limit": -1}, "limit", OutOfRange),
+        ({"limit": 2**31}, "limit", OutOfRange),
+        ({"limit": "10"}, "limit", InvalidValue),
+        ({"limit": True}, "limit", InvalidValue),
+        ({"candidate_count": 0}, "retrieval.candidate_count", OutOfRange),
+        ({"ef": 1.5}, "retrieval.ef", InvalidValue),
+        ({"exact": 1}, "retrieval.exact", InvalidValue),
+        ({"exclude_seen": None}, "exclusions.seen", InvalidValue),
+        ({"excluded_item_ids": "9"}, "exclusions.item_ids", InvalidValue),
+        ({"attributes": "*"}, "attributes", InvalidValue),
+        ({"output_weights": {"rating": "1"}}, 'output_weights["rating"]', InvalidValue),
+        ({"strict": "yes"}, "strict", InvalidValue),
+        ({"request_id": "Zoë"}, "request_id", InvalidValue),
+        ({"request_id": "a\nb"}, "request_id", InvalidValue),
+        ({"request_id": ""}, "request_id", InvalidValue),
+        ({"timeout_s": 0}, "timeout_s", InvalidValue),
+        ({"timeout_s": float("inf")}, "timeout_s", InvalidValue),
+    ],
+)
+def test_what_the_wire_cannot_hold_is_refused_by_field_before_anything_is_sent(
+    fields: dict[str, Any], field: str, error_type: type[ShortlistError]
+) -> None:
+    with pytest.raises(error_type) as caught:
+        calls.recommend(**fields)
+    assert isinstance(caught.value, InvalidValue | OutOfRange)
+    assert caught.value.field == field
+    assert caught.value.reason == ("OUT_OF_RANGE" if error_type is OutOfRange else "INVALID_VALUE")
+    assert caught.value.expected in str(caught.value)
+    assert caught.value.got in str(caught.value)
+
+
+@pytest.mark.parametrize("client_type", [Client, AsyncClient])
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_have_the_arguments_and_the_docstring_of_their_calls(
+    client_type: type, method: str
+) -> None:
+    shown, build = getattr(client_type, method), getattr(calls, method)
+    parameters = list(inspect.signature(shown).parameters.values())
+    assert parameters[0].name == "self"
+    assert parameters[1:] == list(inspect.signature(build).parameters.values())
+    assert shown.__doc__ == build.__doc__
+    assert shown.__name__ == method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_argument_is_documented(method: str) -> None:
+    build = getattr(calls, method)
+    documentation = inspect.getdoc(build) or ""
+    assert [
+        name for name in inspect.signature(build).parameters if f"{name}: " not in documentation
+    ] == []

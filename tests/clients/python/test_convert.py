@@ -1,0 +1,330 @@
+"""How responses arrive in Python."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
+from shortlist_client import convert, results
+from shortlist_client.results import (
+    AnswerInfo,
+    BundleId,
+    BundleInfo,
+    Candidates,
+    FieldInfo,
+    Ranking,
+    Recommendations,
+    RequestWarning,
+    ScoredItem,
+    ShortfallReason,
+    SimilarItems,
+    StageOutcome,
+    StageReport,
+    ValueType,
+    WarningReason,
+)
+
+if TYPE_CHECKING:
+    from tests.clients.python.conftest import Ask, FakeServer
+
+SHA256 = "ab" * 32
+BUNDLE_ID_SENT = types_pb2.BundleId(name="films", version="7", sha256=SHA256)
+BUNDLE_ID = BundleId(name="films", version="7", sha256=SHA256)
+
+ITEM_SENT = types_pb2.ScoredItem(
+    id="50",
+    attributes={
+        "title": types_pb2.Value(string_value="Star Wars"),
+        "year": types_pb2.Value(int64_value=1977),
+        "price": types_pb2.Value(double_value=9.5),
+        "available": types_pb2.Value(bool_value=True),
+        "genres": types_pb2.Value(string_list=types_pb2.StringList(values=["Action", "Sci-Fi"])),
+        "awards": types_pb2.Value(int64_list=types_pb2.Int64List(values=[6, 1])),
+        "prices": types_pb2.Value(double_list=types_pb2.DoubleList(values=[1.5])),
+        "flags": types_pb2.Value(bool_list=types_pb2.BoolList(values=[True, False])),
+        "tags": types_pb2.Value(string_list=types_pb2.StringList()),
+        "hologram": types_pb2.Value(),  # A kind from the future.
+    },
+    score=4.5,
+    retrieval_score=0.25,
+    ranking_score=4.5,
+    outputs={"rating": 4.5, "like": 0.5},
+    source="two_tower",
+    source_position=3,
+)
+ITEM = ScoredItem(
+    id="50",
+    attributes={
+        "title": "Star Wars",
+        "year": 1977,
+        "price": 9.5,
+        "available": True,
+        "genres": ("Action", "Sci-Fi"),
+        "awards": (6, 1),
+        "prices": (1.5,),
+        "flags": (True, False),
+        "tags": (),
+    },
+    score=4.5,
+    retrieval_score=0.25,
+    ranking_score=4.5,
+    outputs={"rating": 4.5, "like": 0.5},
+    source="two_tower",
+    source_position=3,
+)
+
+INFO_SENT = types_pb2.AnswerInfo(
+    request_id="mine",
+    bundle=BUNDLE_ID_SENT,
+    stages=[
+        types_pb2.StageReport(
+            name="retrieval",
+            duration=Duration(seconds=1, nanos=500_000),
+            items_in=1682,
+            items_out=200,
+            outcome=types_pb2.STAGE_OUTCOME_OK,
+            plan="exact 1682 of 1682",
+        ),
+        types_pb2.StageReport(name="ranking", outcome=types_pb2.STAGE_OUTCOME_SKIPPED),
+    ],
+    cold_start=True,
+    warnings=[
+        types_pb2.Warning(
+            reason=types_pb2.WARNING_REASON_UNKNOWN_FEATURE,
+            field="query.user.features",
+            subjects=["agee"],
+            subject_count=1,
+            message="unknown features",
+        )
+    ],
+    shortfall_reason=types_pb2.SHORTFALL_REASON_POPULARITY_EXHAUSTED,
+)
+INFO = AnswerInfo(
+    request_id="mine",
+    bundle=BUNDLE_ID,
+    stages=(
+        StageReport(
+            name="retrieval",
+            duration_ms=1000.5,
+            items_in=1682,
+            items_out=200,
+            outcome=StageOutcome.OK,
+            plan="exact 1682 of 1682",
+        ),
+        StageReport(
+            name="ranking",
+            duration_ms=0.0,
+            items_in=0,
+            items_out=0,
+            outcome=StageOutcome.SKIPPED,
+            plan="",
+        ),
+    ),
+    cold_start=True,
+    warnings=(
+        RequestWarning(
+            reason=WarningReason.UNKNOWN_FEATURE,
+            field="query.user.features",
+            subjects=("agee",),
+            subject_count=1,
+            message="unknown features",
+        ),
+    ),
+    shortfall_reason=ShortfallReason.POPULARITY_EXHAUSTED,
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "sent", "expected"),
+    [
+        (
+            "recommend",
+            {"user": "42"},
+            recommendation_pb2.RecommendResponse(items=[ITEM_SENT], info=INFO_SENT),
+            Recommendations(items=(ITEM,), info=INFO),
+        ),
+        (
+            "retrieve",
+            {"user": "42"},
+            recommendation_pb2.RetrieveResponse(items=[ITEM_SENT], info=INFO_SENT),
+            Candidates(items=(ITEM,), info=INFO),
+        ),
+        (
+            "rank",
+            {"user": "42", "item_ids": ["50", "x"]},
+            recommendation_pb2.RankResponse(
+                items=[ITEM_SENT], unknown_item_ids=["x"], info=INFO_SENT
+            ),
+            Ranking(items=(ITEM,), unknown_item_ids=("x",), info=INFO),
+        ),
+        (
+            "find_similar_items",
+            {"item_id": "172"},
+            recommendation_pb2.FindSimilarItemsResponse(items=[ITEM_SENT], info=INFO_SENT),
+            SimilarItems(items=(ITEM,), info=INFO),
+        ),
+        (
+            "get_active_bundle",
+            {},
+            bundle_pb2.GetActiveBundleResponse(
+                bundle=bundle_pb2.BundleInfo(
+                    id=BUNDLE_ID_SENT,
+                    create_time=Timestamp(seconds=1_793_534_400),
+                    data_name="MovieLens 100K",
+                    data_simulated=True,
+                    item_count=1682,
+                    user_count=943,
+                    dimension=32,
+                    metric="cosine",
+                    item_attributes=[
+                        bundle_pb2.FieldInfo(name="title", type=types_pb2.VALUE_TYPE_STRING)
+                    ],
+                    features=[
+                        bundle_pb2.FieldInfo(name="user.age", type=types_pb2.VALUE_TYPE_INT64)
+                    ],
+                    ranker_outputs=["rating"],
+                    framework_versions={"tensorflow": "2.21.0"},
+                )
+            ),
+            BundleInfo(
+                id=BUNDLE_ID,
+                create_time=datetime(2026, 11, 1, 12, tzinfo=UTC),
+                data_name="MovieLens 100K",
+                data_simulated=True,
+                item_count=1682,
+                user_count=943,
+                dimension=32,
+                metric="cosine",
+                item_attributes=(FieldInfo(name="title", type=ValueType.STRING),),
+                features=(FieldInfo(name="user.age", type=ValueType.INT64),),
+                ranker_outputs=("rating",),
+                framework_versions={"tensorflow": "2.21.0"},
+            ),
+        ),
+    ],
+)
+def test_every_field_of_a_response_arrives_typed(
+    ask: Ask,
+    fake_server: FakeServer,
+    method: str,
+    fields: dict[str, Any],
+    sent: Any,
+    expected: object,
+) -> None:
+    fake_server.script(sent)
+    assert ask(method, **fields) == expected
+
+
+@pytest.mark.parametrize(
+    ("result_type", "message"),
+    [
+        (Recommendations, recommendation_pb2.RecommendResponse),
+        (Candidates, recommendation_pb2.RetrieveResponse),
+        (Ranking, recommendation_pb2.RankResponse),
+        (SimilarItems, recommendation_pb2.FindSimilarItemsResponse),
+        (ScoredItem, types_pb2.ScoredItem),
+        (AnswerInfo, types_pb2.AnswerInfo),
+        (StageReport, types_pb2.StageReport),
+        (RequestWarning, types_pb2.Warning),
+        (BundleId, types_pb2.BundleId),
+        (BundleInfo, bundle_pb2.BundleInfo),
+        (FieldInfo, bundle_pb2.FieldInfo),
+    ],
+)
+def test_results_have_the_fields_of_their_messages(result_type: Any, message: Any) -> None:
+    offered = {field.name for field in message.DESCRIPTOR.fields}
+    in_milliseconds = {"duration": "duration_ms"}
+    assert {field.name for field in dataclasses.fields(result_type)} == {
+        in_milliseconds.get(name, name) for name in offered
+    }
+
+
+def test_maps_come_in_the_order_of_their_names() -> None:
+    names = [f"n{i:02}" for i in range(20)]
+    outputs = dict.fromkeys(reversed(names), 1.0)
+    attributes = {name: types_pb2.Value(int64_value=1) for name in reversed(names)}
+    item = types_pb2.ScoredItem(outputs=outputs, attributes=attributes)
+    read = convert._item_from_proto(item)
+    assert list(read.outputs) == list(read.attributes) == names
+
+
+def test_scores_that_do_not_exist_are_none_not_zero() -> None:
+    response = recommendation_pb2.RecommendResponse(items=[types_pb2.ScoredItem(id="1")])
+    item = convert.recommendations_from_proto(response).items[0]
+    assert item.retrieval_score is None
+    assert item.ranking_score is None
+    zero = types_pb2.ScoredItem(id="1", retrieval_score=0.0, ranking_score=0.0)
+    response = recommendation_pb2.RecommendResponse(items=[zero])
+    item = convert.recommendations_from_proto(response).items[0]
+    assert item.retrieval_score == 0.0
+    assert item.ranking_score == 0.0
+
+
+def test_an_answer_as_long_as_asked_for_has_no_shortfall() -> None:
+    response = recommendation_pb2.RecommendResponse()
+    assert convert.recommendations_from_proto(response).info.shortfall_reason is None
+
+
+def test_a_bundle_that_does_not_say_when_it_was_built_has_no_time() -> None:
+    assert convert.bundle_from_proto(bundle_pb2.GetActiveBundleResponse()).create_time is None
+
+
+def stage_outcome(number: int) -> StageOutcome:
+    stage = types_pb2.StageReport(outcome=number)  # type: ignore[arg-type]  # any number may come
+    return convert._stage_from_proto(stage).outcome
+
+
+def warning_reason(number: int) -> WarningReason:
+    warning = types_pb2.Warning(reason=number)  # type: ignore[arg-type]  # any number may come
+    return convert._warning_from_proto(warning).reason
+
+
+def shortfall_reason(number: int) -> ShortfallReason | None:
+    info = types_pb2.AnswerInfo(shortfall_reason=number)  # type: ignore[arg-type]  # any number
+    return convert._info_from_proto(info).shortfall_reason
+
+
+def value_type(number: int) -> ValueType:
+    field = bundle_pb2.FieldInfo(type=number)  # type: ignore[arg-type]  # any number may come
+    return convert._field_from_proto(field).type
+
+
+ENUMS = [
+    (stage_outcome, types_pb2.StageOutcome, "STAGE_OUTCOME_"),
+    (warning_reason, types_pb2.WarningReason, "WARNING_REASON_"),
+    (shortfall_reason, types_pb2.ShortfallReason, "SHORTFALL_REASON_"),
+    (value_type, types_pb2.ValueType, "VALUE_TYPE_"),
+]
+
+
+@pytest.mark.parametrize(("read", "proto_enum", "prefix"), ENUMS)
+def test_every_value_of_an_enum_has_its_name_in_python(
+    read: Any, proto_enum: Any, prefix: str
+) -> None:
+    for name, number in proto_enum.items():
+        if not name.endswith("_UNSPECIFIED"):
+            assert read(number) == name.removeprefix(prefix)
+
+
+@pytest.mark.parametrize(("read", "proto_enum", "prefix"), ENUMS)
+def test_values_of_a_newer_server_are_unrecognized_not_a_crash(
+    read: Any, proto_enum: Any, prefix: str
+) -> None:
+    assert read(99) == "UNRECOGNIZED"
+
+
+def test_results_are_frozen() -> None:
+    types = [
+        kind
+        for kind in vars(results).values()
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type)
+    ]
+    assert len(types) == 11
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ITEM.score = 5.0  # type: ignore[misc]  # that is the point
+    assert all(kind.__dataclass_params__.frozen for kind in types)  # type: ignore[attr-defined]  # not in typeshed

@@ -1,0 +1,101 @@
+"""Fixtures for all tests: the tiny world as a bundle, loaded, and served on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import tiny_world
+from hypothesis import HealthCheck, settings
+from shortlist_exporters.export import export_bundle
+from shortlist_server import app
+from shortlist_server.config import ServerConfig
+from shortlist_server.runtime.compute import ComputePool
+
+# Machines of CI are slow and noisy: how long an example takes to draw or to run says nothing about
+# the code.
+settings.register_profile("shortlist", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shortlist")
+
+REAL_DATA = Path(__file__).parents[2] / "shared/data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with MovieLens; tests that want it are skipped where it is not."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world as a bundle. Read-only: copy it to change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    export_bundle(tiny_world.write_spec(folder / "spec"), folder / "bundle", version="1")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def generation(tiny_bundle: Path) -> app.Generation:
+    """The tiny bundle, loaded."""
+    return app.load_generation(tiny_bundle, exact_items_max=10_000)
+
+
+class RunningServer:
+    """A server in a thread with an event loop of its own."""
+
+    def __init__(self, bundle: Path, generation: app.Generation, **settings: object) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.config = ServerConfig.model_validate(
+            {
+                "bundle": bundle,
+                "listen": "127.0.0.1:0",
+                "drain_notice_ms": 0,
+                "waiting_max": 64,
+                "compute_threads": 2,
+                **settings,
+            }
+        )
+        self.compute = ComputePool(
+            threads=self.config.compute_threads, waiting_max=self.config.waiting_max
+        )
+        self.target = self._call(self._start(generation))
+
+    def _call(self, coroutine: object) -> str:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
+
+    async def _start(self, generation: app.Generation) -> str:
+        self._server = app.build_server(self.config, generation, self.compute)
+        return f"127.0.0.1:{await self._server.start()}"
+
+    def drain(self) -> None:
+        self._call(self._server.drain())
+
+    def stop(self) -> None:
+        self.drain()
+        self.compute.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+
+
+@pytest.fixture(scope="session")
+def server(tiny_bundle: Path, generation: app.Generation) -> Iterator[RunningServer]:
+    """The tiny world, served."""
+    running = RunningServer(tiny_bundle, generation)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    """A plain gRPC channel to the tiny world."""
+    with grpc.insecure_channel(server.target) as opened:
+        yield opened

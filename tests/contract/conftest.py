@@ -1,0 +1,59 @@
+"""What the contract tests share: stubs to the tiny world, and errors taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from shortlist.v1 import bundle_pb2_grpc, recommendation_pb2_grpc
+
+
+@pytest.fixture(scope="session")
+def stub(channel: grpc.Channel) -> recommendation_pb2_grpc.RecommendationServiceStub:
+    return recommendation_pb2_grpc.RecommendationServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def bundle_stub(channel: grpc.Channel) -> bundle_pb2_grpc.BundleServiceStub:
+    return bundle_pb2_grpc.BundleServiceStub(channel)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How a call ended that was refused."""
+
+    code: grpc.StatusCode
+    message: str
+    info: ErrorInfo
+    violations: list[BadRequest.FieldViolation]
+
+
+def refusal_of(method: Any, request: Any, **options: Any) -> Refusal:
+    """Call a method that must fail, and take its error apart."""
+    with pytest.raises(grpc.RpcError) as caught:
+        method(request, timeout=options.pop("timeout", 10), **options)
+    return take_apart(caught.value)
+
+
+def take_apart(error: Any) -> Refusal:
+    status = Status()
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            status.ParseFromString(value)
+    info, violations = ErrorInfo(), BadRequest()
+    for detail in status.details:
+        for message in (info, violations):
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    return Refusal(error.code(), error.details(), info, list(violations.field_violations))
+
+
+@pytest.fixture(scope="session")
+def refuse() -> Any:
+    return refusal_of

@@ -1,0 +1,162 @@
+"""The `shortlist-server` command, as an operator runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from shortlist.v1 import recommendation_pb2 as pb
+from shortlist.v1 import types_pb2 as types
+from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
+
+COMMAND = [sys.executable, "-m", "shortlist_server.cli"]
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+class Serving:
+    """A server process that is ready."""
+
+    def __init__(self, bundle: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "serve", "--bundle", str(bundle), "--listen", "127.0.0.1:0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("ready on port "), self.process.communicate()[1]
+        self.port = int(line.split()[-1])
+
+    def end(self, how: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(how)
+        _, log = self.process.communicate(timeout=30)
+        return self.process.returncode, log
+
+
+@pytest.fixture
+def serving(tiny_bundle: Path) -> Iterator[Serving]:
+    server = Serving(tiny_bundle, "--drain-notice-ms", "0")
+    yield server
+    server.process.kill()
+    server.process.communicate()
+
+
+def test_server_answers_and_stops_cleanly_when_told(serving: Serving) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
+        query = types.Query(user=types.UserQuery(id="u3"))
+        answer = RecommendationServiceStub(channel).Recommend(
+            pb.RecommendRequest(query=query, limit=4), timeout=10
+        )
+        assert len(answer.items) == 4
+    code, log = serving.end(signal.SIGTERM)
+    assert code == 0
+    assert "serving bundle tiny 1 (60 items)" in log
+    assert log.index("stopping") < log.index("stopped")
+    assert "Traceback" not in log
+
+
+def test_interrupt_stops_the_server_without_a_traceback(serving: Serving) -> None:
+    code, log = serving.end(signal.SIGINT)
+    assert code == 0
+    assert "Traceback" not in log
+
+
+def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from shortlist_server import app, cli, config\n"
+        "app.load_generation(pathlib.Path(sys.argv[1]), exact_items_max=1)\n"
+        "heavy = {'tensorflow', 'keras', 'tf_keras', 'pyarrow', 'onnx', 'shortlist_exporters', "
+        "'shortlist_client'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, tiny_bundle], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_port_in_use_is_one_clear_line(serving: Serving, tiny_bundle: Path) -> None:
+    result = run("serve", "--bundle", tiny_bundle, "--listen", f"127.0.0.1:{serving.port}")
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"shortlist-server: listen: cannot bind 127.0.0.1:{serving.port}")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_damaged_bundle_is_one_clear_line(tiny_bundle: Path, tmp_path: Path, command: str) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, copy)
+    (copy / "index/hnsw.bin").write_bytes(b"short")
+    result = run(command, "--bundle", copy)
+    assert result.returncode == 1
+    assert result.stderr.startswith("shortlist-server: index/hnsw.bin: expected")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_missing_bundle_is_one_clear_line(tmp_path: Path) -> None:
+    result = run("serve", "--bundle", tmp_path / "nowhere")
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert "no such folder" in result.stderr
+
+
+def test_check_reports_the_golden_requests(tiny_bundle: Path) -> None:
+    text = run("check", "--bundle", tiny_bundle)
+    assert text.returncode == 0
+    assert "bundle tiny 1: 60 items" in text.stdout
+    assert "golden ranker.rating: " in text.stdout
+    report = json.loads(run("check", "--bundle", tiny_bundle, "--json").stdout)
+    assert report["bundle"]["name"] == "tiny"
+    assert {entry["model"] for entry in report["golden"]} == {"query_tower", "ranker"}
+    assert all(entry["difference_max"] <= 1e-5 for entry in report["golden"])
+
+
+def test_shown_configuration_is_toml_that_comes_to_the_same(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    shown = run("show-config", "--bundle", tiny_bundle, SHORTLIST_SERVER_WAITING_MAX="9").stdout
+    assert tomllib.loads(shown)["waiting_max"] == 9
+    (tmp_path / "again.toml").write_text(shown)
+    assert run("show-config", "--config", tmp_path / "again.toml").stdout == shown
+
+
+def test_help_teaches_every_setting() -> None:
+    text = run("serve", "--help").stdout
+    assert "--compute-threads" in text
+    assert "in milliseconds" in text
+    assert run("--help").stdout.count("shortlist-server ") >= 3
+
+
+def test_missing_extra_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    """An environment with the base install alone: none of the server's packages can be imported."""
+    (tmp_path / "pydantic.py").write_text("raise ImportError('not installed')\n")
+    result = run("serve", "--bundle", tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.strip() == (
+        "shortlist-server: the server needs an optional part of Shortlist; install it with: "
+        "pip install 'shortlist[server]'"
+    )

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shortlist_server.errors import BundleCorrupt
+from shortlist_server.index import hnsw
+from shortlist_server.index.exact import ExactIndex
+from shortlist_server.index.hnsw import HnswIndex
+from shortlist_server.index.vector_index import Metric, similarity
+
+NOTHING = np.empty(0, np.int64)
+METRICS: list[Metric] = ["inner_product", "cosine", "l2"]
+
+
+def clustered(count: int, dimension: int, metric: Metric, seed: int = 3) -> np.ndarray:
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(size=(12, dimension))
+    vectors = centres[draw.integers(0, 12, count)] + 0.5 * draw.normal(size=(count, dimension))
+    if metric == "cosine":
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
+
+
+def built(vectors: np.ndarray, metric: Metric, path: Path) -> HnswIndex:
+    hnsw.build(vectors, path, metric=metric, m=16, ef_construction=200, seed=1)
+    return HnswIndex(path, vectors, metric=metric, m=16, name="index.bin")
+
+
+def oracle(
+    vectors: np.ndarray, query: np.ndarray, metric: Metric, k: int, excluded: np.ndarray
+) -> list[int]:
+    wide, point = vectors.astype(np.float64), query.astype(np.float64)
+    scores = -((wide - point) ** 2).sum(axis=1) if metric == "l2" else wide @ point
+    order = sorted(
+        set(range(len(vectors))) - set(excluded.tolist()), key=lambda row: (-scores[row], row)
+    )
+    return order[:k]
+
+
+@settings(max_examples=60)
+@given(
+    count=st.integers(1, 80),
+    k=st.integers(1, 100),
+    metric=st.sampled_from(METRICS),
+    seed=st.integers(0, 99),
+    excluded_count=st.integers(0, 80),
+)
+def test_exact_search_equals_a_plain_sort(
+    count: int, k: int, metric: Metric, seed: int, excluded_count: int
+) -> None:
+    vectors = clustered(count, 8, metric, seed)
+    draw = np.random.default_rng(seed)
+    query = vectors[draw.integers(0, count)]
+    excluded = np.sort(draw.choice(count, min(excluded_count, count), replace=False)).astype(
+        np.int64
+    )
+    found = ExactIndex(vectors, metric).search(query, k, excluded=excluded)
+    assert found.rows.tolist() == oracle(vectors, query, metric, k, excluded)
+
+
+def test_equal_scores_at_the_cut_go_to_the_lower_rows() -> None:
+    vectors = np.ones((10, 4), np.float32)
+    found = ExactIndex(vectors, "inner_product").search(vectors[0], 3, excluded=np.array([1]))
+    assert found.rows.tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_graph_and_scan_give_the_same_scores_and_nearly_the_same_items(
+    metric: Metric, tmp_path: Path
+) -> None:
+    vectors = clustered(3_000, 16, metric)
+    graph, scan = built(vectors, metric, tmp_path / "i"), ExactIndex(vectors, metric)
+    shared = 0
+    for query in vectors[::150]:
+        found, truth = (
+            graph.search(query, 50, ef=200, excluded=NOTHING),
+            scan.search(query, 50, excluded=NOTHING),
+        )
+        scores = dict(zip(truth.rows.tolist(), truth.scores.tolist(), strict=True))
+        for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
+            if row in scores:
+                shared += 1
+                assert score == scores[row]
+        assert (np.diff(found.scores) <= 0).all()
+    assert shared / (20 * 50) >= 0.95
+
+
+def test_graph_never_returns_excluded_items_and_fills_up_behind_them(tmp_path: Path) -> None:
+    vectors = clustered(500, 8, "l2")
+    graph = built(vectors, "l2", tmp_path / "i")
+    for excluded in (np.arange(0, 500, 2), np.arange(490), np.arange(500)):
+        found = graph.search(vectors[0], 20, ef=50, excluded=excluded)
+        assert not np.isin(found.rows, excluded).any()
+        assert len(found.rows) == min(20, 500 - len(excluded))
+        assert len(set(found.rows.tolist())) == len(found.rows)
+
+
+def test_asking_for_more_than_there_is_gives_what_there_is(tmp_path: Path) -> None:
+    vectors = clustered(30, 8, "inner_product")
+    for index in (
+        built(vectors, "inner_product", tmp_path / "i"),
+        ExactIndex(vectors, "inner_product"),
+    ):
+        assert len(index.search(vectors[0], 4_096, ef=10, excluded=NOTHING).rows) == 30
+
+
+def test_searches_of_different_width_side_by_side_answer_as_alone(tmp_path: Path) -> None:
+    vectors = clustered(4_000, 16, "inner_product")
+    graph = built(vectors, "inner_product", tmp_path / "i")
+    queries = vectors[:40]
+    alone = {
+        ef: [graph.search(query, 10, ef=ef, excluded=NOTHING).rows.tolist() for query in queries]
+        for ef in (10, 300)
+    }
+    assert alone[10] != alone[300], (
+        "the widths must differ in what they find, or this test shows nothing"
+    )
+    wrong: list[int] = []
+
+    def search(ef: int) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(5):
+                for position, query in enumerate(queries):
+                    if (
+                        graph.search(query, 10, ef=ef, excluded=NOTHING).rows.tolist()
+                        != alone[ef][position]
+                    ):
+                        wrong.append(ef)
+
+        return run
+
+    threads = [threading.Thread(target=search(ef)) for ef in (10, 300, 10, 300)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_score_of_an_item_does_not_depend_on_its_neighbours() -> None:
+    vectors = clustered(500, 32, "inner_product")
+    for metric in METRICS:
+        together = similarity(vectors, vectors[3], metric)
+        alone = [similarity(vectors[row : row + 1], vectors[3], metric)[0] for row in range(500)]
+        assert together.tolist() == alone
+
+
+class TestDamagedIndexFiles:
+    @pytest.fixture
+    def vectors(self) -> np.ndarray:
+        return clustered(200, 8, "inner_product")
+
+    @pytest.fixture
+    def path(self, vectors: np.ndarray, tmp_path: Path) -> Path:
+        hnsw.build(
+            vectors, tmp_path / "i", metric="inner_product", m=16, ef_construction=50, seed=1
+        )
+        return tmp_path / "i"
+
+    def load(self, path: Path, vectors: np.ndarray, m: int = 16) -> HnswIndex:
+        return HnswIndex(path, vectors, metric="inner_product", m=m, name="index.bin")
+
+    def test_index_of_other_vectors_is_refused(self, path: Path, vectors: np.ndarray) -> None:
+        with pytest.raises(BundleCorrupt, match="vectors are not the item embeddings"):
+            self.load(path, vectors[::-1].copy())
+
+    def test_index_of_another_dimension_is_refused(self, path: Path, vectors: np.ndarray) -> None:
+        with pytest.raises(BundleCorrupt, match="bytes per item: expected 168, got 176"):
+            self.load(path, vectors[:, :6].copy())
+
+    def test_index_of_another_count_is_refused(self, path: Path, vectors: np.ndarray) -> None:
+        with pytest.raises(BundleCorrupt, match="item count: expected 199, got 200"):
+            self.load(path, vectors[:199])
+
+    def test_index_with_other_links_is_refused(self, path: Path, vectors: np.ndarray) -> None:
+        with pytest.raises(BundleCorrupt, match=r"expected .* got"):
+            self.load(path, vectors, m=8)
+
+    @pytest.mark.parametrize("size", [0, 10, 96, 5_000, -40, -1])
+    def test_cut_file_is_refused(self, path: Path, vectors: np.ndarray, size: int) -> None:
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(BundleCorrupt, match=r"index\.bin"):
+            self.load(path, vectors)

@@ -1,0 +1,242 @@
+"""Bundles of other shapes than the tiny world's: metrics, missing parts, histories, rankers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_world
+from onnx import TensorProto, helper
+from shortlist_exporters.errors import ExportError
+from shortlist_exporters.export import export_bundle
+from shortlist_server.app import Generation, load_generation
+from shortlist_server.errors import DimensionMismatch, InvalidValue
+from shortlist_server.funnel.budget import Budget
+from shortlist_server.funnel.types import (
+    Answer,
+    Event,
+    Examples,
+    Options,
+    Outcome,
+    Query,
+    Shortfall,
+    User,
+    Vector,
+)
+
+
+def made(folder: Path, **changes: Any) -> Generation:
+    export_bundle(tiny_world.write_spec(folder / "spec", **changes), folder / "bundle")
+    return load_generation(folder / "bundle", exact_items_max=10_000)
+
+
+def ask(generation: Generation, subject: User | Examples | Vector, **options: Any) -> Answer:
+    return generation.funnel.recommend(Query(subject=subject), Options(**options), Budget(10))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2", "inner_product"])
+@pytest.mark.parametrize("ef", [None, 60])
+def test_retrieval_orders_by_the_bundles_metric(
+    tmp_path: Path, metric: str, ef: int | None
+) -> None:
+    generation = made(tmp_path, metric=metric)
+    raw = np.load(tmp_path / "spec/items.npy").astype(np.float64)
+    point = np.linspace(-1, 2, 8)
+    scores = {
+        "inner_product": raw @ point,
+        "cosine": raw @ point / np.linalg.norm(raw, axis=1) / np.linalg.norm(point),
+        "l2": -((raw - point) ** 2).sum(axis=1),
+    }[metric]
+    answer = ask(generation, Vector(values=point.astype(np.float32)), limit=10, ef=ef)
+    assert answer.items.rows.tolist() == np.argsort(-scores)[:10].tolist()
+    assert answer.items.scores == pytest.approx(np.sort(scores)[::-1][:10], abs=1e-5)
+
+
+def test_cosine_of_a_zero_vector_is_refused(tmp_path: Path) -> None:
+    generation = made(tmp_path, metric="cosine")
+    with pytest.raises(InvalidValue, match="not zero"):
+        ask(generation, Vector(values=np.zeros(8, np.float32)))
+    with pytest.raises(DimensionMismatch, match="expected 8 numbers, got 3 numbers"):
+        ask(generation, Vector(values=np.ones(3, np.float32)))
+
+
+def test_without_a_user_table_users_are_known_by_the_towers_vocabulary(tmp_path: Path) -> None:
+    generation = made(tmp_path, users=None, interactions=None)
+    known, unknown = ask(generation, User(id="u1")), ask(generation, User(id="nobody"))
+    assert not known.cold_start
+    assert known.source == "two_tower"
+    assert unknown.cold_start
+    golden = generation.bundle.manifest.golden
+    assert golden is not None
+    assert np.load(generation.bundle.path(golden.outputs[0].values)).shape == (13, 8)
+
+
+def test_without_popularity_an_unknown_user_gets_an_empty_list_that_says_why(
+    tmp_path: Path,
+) -> None:
+    answer = ask(made(tmp_path, users=None, interactions=None), User(id="nobody"))
+    assert len(answer.items.rows) == 0
+    assert answer.shortfall is Shortfall.POPULARITY_EXHAUSTED
+    assert [report.outcome for report in answer.stages][3] is Outcome.SKIPPED
+
+
+def test_without_a_query_tower_users_are_answered_from_their_history(tmp_path: Path) -> None:
+    generation = made(tmp_path, query_tower=None)
+    answer = ask(generation, User(id="u1"))
+    assert answer.source == "history"
+    assert not answer.cold_start
+    assert not set(answer.items.rows) & set(generation.catalog.seen("u1"))
+
+
+def test_without_ranker_and_towers_the_vectors_alone_are_a_bundle(tmp_path: Path) -> None:
+    generation = made(
+        tmp_path, query_tower=None, ranker=None, users=None, interactions=None, vocabularies=None
+    )
+    answer = ask(generation, Examples(item_ids=("i3",)), limit=4)
+    assert len(answer.items.rows) == 4
+    assert generation.parity == []
+
+
+HISTORY_INPUTS = [
+    {
+        "name": "recent",
+        "dtype": "int64",
+        "shape": ["request", 3],
+        "source": "history.item_id",
+        "transforms": [
+            {"kind": "lookup", "vocabulary": "item_ids"},
+            {"kind": "pad", "length": 3, "side": "left", "keep": "last"},
+        ],
+    },
+]
+
+
+def test_tower_over_the_history_gets_the_newest_events_padded_on_its_side(tmp_path: Path) -> None:
+    """Embedding = the sum of the three inputs, in the first component: shows what was fed."""
+    folder = tmp_path / "spec"
+    folder.mkdir()
+    tiny_world.save_model(
+        folder / "history_tower.onnx",
+        [
+            helper.make_node("Cast", ["recent"], ["numbers"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["numbers", "spread"], ["embedding"]),
+        ],
+        {"recent": (TensorProto.INT64, ["request", 3])},
+        {"embedding": ["request", 8]},
+        {"spread": np.array([[1, 100, 10_000]], np.float32).T @ np.eye(1, 8, dtype=np.float32)},
+    )
+    (folder / "item_ids.txt").write_text("".join(f"i{row}\n" for row in range(60)))
+    vocabularies = {
+        "item_ids": {"file": "item_ids.txt"},
+        "users": {"file": "users.txt"},
+        "genres": {"file": "genres.txt"},
+    }
+    tower = {"model": "history_tower.onnx", "inputs": HISTORY_INPUTS, "output": "embedding"}
+    generation = made(tmp_path, query_tower=tower, vocabularies=vocabularies)
+
+    def fed(*item_ids: str) -> float:
+        answer = ask(
+            generation, User(id="nobody", history=tuple(Event(item_id=name) for name in item_ids))
+        )
+        assert answer.source == "two_tower"
+        assert answer.items.retrieval_scores is not None
+        first = answer.items.rows[0]
+        return float(answer.items.retrieval_scores[0] / generation.bundle.item_embeddings[first][0])
+
+    assert fed("i0") == pytest.approx(1 * 10_000)  # index 0 is for unknown items, i0 has 1
+    assert fed("i0", "i4") == pytest.approx(1 * 100 + 5 * 10_000)
+    assert fed("i9", "i0", "i4", "i1") == pytest.approx(1 + 5 * 100 + 2 * 10_000)
+    own = generation.catalog.seen("u1")[-3:] + 1
+    answer = ask(generation, User(id="u1"))
+    assert answer.items.retrieval_scores is not None
+    first = answer.items.rows[0]
+    expected = float(own @ [1, 100, 10_000]) * generation.bundle.item_embeddings[first][0]
+    assert answer.items.retrieval_scores[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_ranker_without_a_request_index_gets_the_request_repeated(tmp_path: Path) -> None:
+    folder = tmp_path / "spec"
+    folder.mkdir()
+    tiny_world.save_model(
+        folder / "plain.onnx",
+        [
+            helper.make_node("Mul", ["hour", "retrieved"], ["product"]),
+            helper.make_node("Add", ["product", "year"], ["score"]),
+        ],
+        {name: (TensorProto.FLOAT, ["batch", 1]) for name in ("hour", "retrieved", "year")},
+        {"score": ["batch", 1]},
+        {},
+    )
+    inputs = [
+        {"name": "hour", "dtype": "float32", "shape": ["batch", 1], "source": "context.hour"},
+        {
+            "name": "retrieved",
+            "dtype": "float32",
+            "shape": ["batch", 1],
+            "source": "retrieval.score",
+        },
+        {"name": "year", "dtype": "float32", "shape": ["batch", 1], "source": "item.year"},
+    ]
+    features = [
+        {"name": "user.age", "type": "double", "default": 30.0},
+        {"name": "context.hour", "type": "int64", "default": 3},
+        {"name": "item.year", "type": "int64", "default": 1900},
+    ]
+    generation = made(
+        tmp_path,
+        features=features,
+        vocabularies={"users": {"file": "users.txt"}},
+        ranker={"model": "plain.onnx", "inputs": inputs, "weights": {"score": 1.0}},
+    )
+    answer = ask(generation, Examples(item_ids=("i3",)), limit=5)
+    assert answer.items.retrieval_scores is not None
+    years = [generation.catalog.attribute("year", row) or 1900 for row in answer.items.rows]
+    for score, retrieved, year in zip(
+        answer.items.scores, answer.items.retrieval_scores, years, strict=True
+    ):
+        assert score == pytest.approx(3 * retrieved + float(year), rel=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"metric": "manhattan"}, ["metric"]),
+        ({"items": {"file": "nowhere.csv", "embeddings": "items.npy"}}, ["nowhere.csv"]),
+        ({"items": {"file": "items.csv", "id": "sku", "embeddings": "items.npy"}}, ["sku"]),
+        ({"items": {"file": "items.csv", "embeddings": "nowhere.npy"}}, ["nowhere.npy"]),
+        ({"items": {"file": "items.csv"}}, ["items.embeddings", "item_tower"]),
+        ({"vocabularies": {"users": {"file": "nowhere.txt"}}}, ["nowhere.txt"]),
+        (
+            {
+                "ranker": {
+                    "model": "nowhere.onnx",
+                    "inputs": tiny_world.RANKER_INPUTS,
+                    "weights": {"rating": 1.0},
+                }
+            },
+            ["nowhere.onnx"],
+        ),
+        (
+            {
+                "ranker": {
+                    "model": "ranker.onnx",
+                    "inputs": tiny_world.RANKER_INPUTS,
+                    "weights": {"stars": 1.0},
+                }
+            },
+            ["stars", "like", "rating"],
+        ),
+        ({"interactions": {"file": "interactions.csv", "item": "thing"}}, ["thing"]),
+    ],
+)
+def test_spec_with_a_fault_is_refused_by_name_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    spec = tiny_world.write_spec(tmp_path / "spec", **changes)
+    with pytest.raises(ExportError) as caught:
+        export_bundle(spec, tmp_path / "bundle")
+    for word in words:
+        assert word in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["spec"]
