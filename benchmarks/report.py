@@ -1,0 +1,201 @@
+"""Makes docs/benchmarks.md and its plots from the JSON files in benchmarks/results.
+
+python benchmarks/report.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results"
+DOCS = ROOT / "docs"
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44")
+"""Paul Tol's bright scheme: told apart by colour-blind readers, readable on light and dark."""
+TEXT = "#808080"
+
+
+def main() -> None:
+    bench = json.loads((RESULTS / "bench.json").read_text())
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `benchmarks/report.py` from `benchmarks/results/`; `make bench` measures "
+        "again. Machines differ: "
+        "compare ratios, not milliseconds.",
+        "",
+        *machine_lines(bench["machine"]),
+        *stage_lines(bench["jobs"]),
+        *load_lines(bench["jobs"]),
+        *noop_lines(bench["jobs"]),
+    ]
+    tutorial = RESULTS / "tutorial.json"
+    if tutorial.exists():
+        lines += tutorial_lines(json.loads(tutorial.read_text()))
+    plot_load(bench["jobs"])
+    (DOCS / "benchmarks.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("written: docs/benchmarks.md")
+
+
+def machine_lines(machine: dict[str, Any]) -> list[str]:
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    return [
+        f"Measured {machine['time']} at commit {machine['commit']}: {machine['cpu']}, "
+        f"{machine['cores']} cores, "
+        f"Python {machine['python']}, {versions}. Load generator and server share the cores.",
+        "",
+        "| job | bundle | items | candidates ranked | returned |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+
+
+def stage_lines(jobs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"| {job['name']} | {job['bundle']} | {job['item_count']:,} x {job['dimension']} | "
+        f"{job['candidate_count']} "
+        f"| {job['limit']} |"
+        for job in jobs
+    ]
+    lines += [
+        "",
+        "## Stages",
+        "",
+        "Inside the process, one request after the other, in microseconds. Recall is the share of "
+        "the true nearest "
+        "neighbours among as many candidates: of the graph at the bundle's `ef`, and of what is "
+        "served by default (small "
+        "catalogues are scanned).",
+        "",
+        "| job | query p50 / p99 | retrieval p50 / p99 | ranking p50 / p99 | select p50 / p99 | "
+        "recall, graph | recall, served |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for job in jobs:
+        times = [
+            f"{job['stages_us'][stage]['p50']:.0f} / {job['stages_us'][stage]['p99']:.0f}"
+            for stage in ("query", "retrieval", "ranking", "select")
+        ]
+        recall = job["recall"]
+        lines.append(
+            f"| {job['name']} | {' | '.join(times)} | {recall['graph']:.3f} | "
+            f"{recall['served']:.3f} |"
+        )
+    return lines
+
+
+def load_lines(jobs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "## Latency and throughput",
+        "",
+        "`Recommend` over a real socket, closed loop, from one Python asyncio process (which "
+        "limits the light job itself).",
+        "",
+        "![Latency against callers](benchmarks-load.svg)",
+        "",
+        "| job | callers | requests/s | p50 ms | p90 ms | p99 ms | recall, served |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for job in jobs:
+        for load in job["load"]:
+            latency = load["latency_us"]
+            lines.append(
+                f"| {job['name']} | {load['callers']} | {load['per_second']:.0f} | "
+                f"{latency['p50'] / 1e3:.2f} "
+                f"| {latency['p90'] / 1e3:.2f} | {latency['p99'] / 1e3:.2f} | "
+                f"{job['recall']['served']:.3f} |"
+            )
+    return lines
+
+
+def noop_lines(jobs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "## What a call costs beyond its stages",
+        "",
+        "One caller. The time between request and answer at the caller, minus the sum of the "
+        "stages that the answer "
+        "reports, beside an empty grpc.aio call in the same run, in alternating rounds; medians, "
+        "and the range of the "
+        "ratio over the rounds.",
+        "",
+        "| job | empty call p50 us | Recommend p50 us | beyond its stages p50 us | ratio to the "
+        "empty call |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for job in jobs:
+        one = job["one_caller"]
+        low, high = one["beyond_over_noop_range"]
+        lines.append(
+            f"| {job['name']} | {one['noop_p50_us']:.0f} | {one['recommend_p50_us']:.0f} "
+            f"| {one['beyond_stages_p50_us']:.0f} | {one['beyond_over_noop']:.2f} ({low:.2f} to "
+            f"{high:.2f}) |"
+        )
+    return lines
+
+
+def tutorial_lines(tutorial: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## The tutorials' models, measured through the server",
+        "",
+        f"`make evaluate`: {tutorial['data']}, the models and settings of the TensorFlow "
+        "Recommenders tutorials "
+        "(`--features ids`: dimension 32, Adagrad 0.1, 3 epochs, batch 8,192), random 80/20 split, "
+        "seed "
+        f"{tutorial['seed']}, all {tutorial['pair_count']:,} test ratings, seen films not "
+        "excluded. The tutorials print "
+        "top-100 accuracy 0.233 and RMSE 1.110.",
+        "",
+        "| search | RPC | top-1 | top-5 | top-10 | top-50 | top-100 | RMSE of `Rank` |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for figures in tutorial["evaluations"]:
+        for rpc, hits in (
+            ("Retrieve", figures["retrieve_hits"]),
+            ("Recommend", figures["recommend_hits"]),
+        ):
+            cells = " | ".join(f"{value:.4f}" for value in hits.values())
+            rmse = f"{figures['rating_rmse']:.4f}" if rpc == "Recommend" else ""
+            lines.append(f"| {figures['search']} | {rpc} | {cells} | {rmse} |")
+    agreement = tutorial["agreement"]
+    lines += [
+        "",
+        f"ONNX against TensorFlow, with all features: the same {agreement['top']} items "
+        f"for {agreement['same_items_share']:.1%} of {agreement['user_count']:,} users, in the "
+        f"same order for {agreement['same_order_share']:.1%}; largest difference of a golden "
+        f"number {agreement['golden_difference_max']:.1e}.",
+    ]
+    return lines
+
+
+def plot_load(jobs: list[dict[str, Any]]) -> None:
+    figure, axes = plt.subplots(figsize=(7, 3.6))
+    for job, colour in zip(jobs, COLOURS, strict=False):
+        rates = [load["per_second"] for load in job["load"]]
+        for percentile, style in (("p50", "-"), ("p99", "--")):
+            times = [load["latency_us"][percentile] / 1e3 for load in job["load"]]
+            axes.plot(
+                rates, times, style, marker="o", color=colour, label=f"{job['name']} {percentile}"
+            )
+    axes.set_xlabel("requests per second (1, 4, 16 callers)", color=TEXT)
+    axes.set_ylabel("latency, ms", color=TEXT)
+    axes.set_yscale("log")
+    axes.tick_params(colors=TEXT, which="both")
+    for spine in axes.spines.values():
+        spine.set_color(TEXT)
+    axes.grid(color=TEXT, alpha=0.25)
+    axes.legend(labelcolor=TEXT, framealpha=0, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(DOCS / "benchmarks-load.svg", transparent=True, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
