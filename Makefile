@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast coverage bench evaluate lint types layers stubs check-stubs check-wheels constraints clean help
+.PHONY: demo serve test test-fast bench evaluate lint types layers stubs check-stubs check-wheels constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,20 +35,15 @@ serve: $(VENV)/.installed ## Serve the demo's bundle on 127.0.0.1:8500 until Ctr
 	@test -d build/demo/bundle || { echo 'build/demo/bundle is not there yet: run `make demo` first' >&2; exit 1; }
 	$(BIN)/shortlist-server serve --bundle build/demo/bundle --listen $(LISTEN)
 
-test: $(VENV)/.installed ## Run all tests.
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90 % or more.
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report term --cov-fail-under 90
 
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
 
-coverage: $(VENV)/.installed ## Run all tests, measure branch coverage of server/, and want 90 %.
-	rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --fail-under 90
-
 bench: $(VENV)/.installed ## Measure stages, latency and throughput; writes benchmarks/results and docs/benchmarks.md.
-	$(BIN)/python benchmarks/bench.py
+	@test -d build/demo/bundle || $(MAKE) demo
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/report.py
 
 evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
