@@ -34,8 +34,6 @@ def main() -> None:
         "--recipe",
         "two-tower",
         *source,
-        "--epochs",
-        "20",
         "--out",
         str(OUT / "trained"),
     )
