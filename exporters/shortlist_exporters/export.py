@@ -5,7 +5,6 @@ write. Reads top to bottom.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from shortlist_server.bundle.columns import ColumnArray, StringArray
-from shortlist_server.bundle.manifest import (
-    FORMAT_VERSION,
-    Lookup,
-    Manifest,
-    Model,
-    Output,
-)
+from shortlist_server.bundle.manifest import FORMAT_VERSION, Manifest, Model, Output
 from shortlist_server.bundle.reader import open_bundle
+from shortlist_server.bundle.transforms import Lookup
 from shortlist_server.bundle.writer import BundleWriter
 from shortlist_server.index import hnsw
 from shortlist_server.runtime.featurize import VocabularyIndex
@@ -36,7 +30,14 @@ from shortlist_exporters.errors import SpecError
 from shortlist_exporters.golden import write_golden
 from shortlist_exporters.progress import step
 from shortlist_exporters.spec import ModelSpec, RankerSpec, Spec, TowerSpec, read_spec
-from shortlist_exporters.tables import Interactions, Table, read_interactions, read_table
+from shortlist_exporters.tables import (
+    Interactions,
+    Table,
+    join_users,
+    read_interactions,
+    read_table,
+    read_tokens,
+)
 
 EMBED_BATCH = 4_096
 
@@ -80,28 +81,20 @@ def export_bundle(
     with step("read the tables"):
         items = read_table(spec.items, folder, "items")
         interactions = read_interactions(spec.interactions, folder, items)
-        users = _users(
+        users = join_users(
             read_table(spec.users, folder, "users") if spec.users else None, interactions
         )
     with BundleWriter(out, replace=replace) as writer:
         vocabularies = {
-            name: _read_tokens(folder / file.file, file.type)
+            name: read_tokens(folder / file.file, file.type)
             for name, file in spec.vocabularies.items()
         }
         models = _convert(spec, folder, writer, vocabularies)
         embeddings = _embed(spec, folder, models, items)
-        manifest: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "name": spec.name,
+        manifest = {
             "version": version or now.strftime("%Y%m%dT%H%M%SZ"),
             "created": now.isoformat().replace("+00:00", "Z"),
-            "framework_versions": {
-                "onnxruntime": ONNXRUNTIME_VERSION,
-                "shortlist": importlib.metadata.version("shortlist"),
-                **spec.framework_versions,
-            },
-            "data": spec.data.model_dump(),
-            "metric": spec.metric,
+            **_facts(spec),
             "dimension": embeddings.shape[1],
             "item_count": len(items.ids),
             "index": _index(spec, embeddings, writer),
@@ -110,14 +103,7 @@ def export_bundle(
                 "embeddings": writer.array("items/embeddings.npy", embeddings),
                 "columns": _columns(writer, "items", items.columns),
             },
-            "vocabularies": {
-                name: {
-                    "type": spec.vocabularies[name].type,
-                    "tokens": _tokens(writer, f"vocabularies/{position:03}", tokens),
-                }
-                for position, (name, tokens) in enumerate(vocabularies.items())
-            },
-            "features": [feature.model_dump(mode="json") for feature in spec.features],
+            "vocabularies": _vocabularies(spec, vocabularies, writer),
             "sections": _sections(spec, models, users, interactions, writer),
         }
         with step("golden requests"):
@@ -157,24 +143,6 @@ def verify_bundle(folder: Path) -> None:
 # The steps, in order.
 
 
-def _users(table: Table | None, interactions: Interactions | None) -> Table | None:
-    """Return the known users: those of the table, then those who only did something."""
-    if interactions is None:
-        return table
-    known = [] if table is None else table.ids
-    more = sorted(set(interactions.user_ids) - set(known))
-    if not more:
-        return table
-    columns = [] if table is None else table.columns
-    return Table(
-        ids=[*known, *more],
-        columns=[
-            ColumnArray.of(column.name, column.type, column.tolist() + [None] * len(more))
-            for column in columns
-        ],
-    )
-
-
 def _users_of_tower(spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[int]]) -> Table:
     """Return the users whom the query tower knows by id: whom to try where there is no table."""
     for tensor in spec.query_tower.inputs if spec.query_tower else []:
@@ -182,19 +150,6 @@ def _users_of_tower(spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[in
             if tensor.source == "user.id" and isinstance(transform, Lookup):
                 return Table(ids=[str(token) for token in tokens[transform.vocabulary]], columns=[])
     return Table(ids=[], columns=[])
-
-
-def _read_tokens(path: Path, kind: str) -> list[str] | list[int]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tokens = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
-        return (
-            [int(token) for token in tokens]
-            if kind == "int64"
-            else [str(token) for token in tokens]
-        )
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{path}: expected a vocabulary of type {kind}: {error}") from error
 
 
 def _convert(
@@ -353,6 +308,34 @@ def _index(spec: Spec, embeddings: NDArray[np.float32], writer: BundleWriter) ->
             progress=done,
         )
     return {"kind": "hnsw", "file": file, **spec.index.model_dump()}
+
+
+def _facts(spec: Spec) -> dict[str, Any]:
+    """Return what the manifest takes over from the spec."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": spec.name,
+        "framework_versions": {
+            "onnxruntime": ONNXRUNTIME_VERSION,
+            "shortlist": importlib.metadata.version("shortlist"),
+            **spec.framework_versions,
+        },
+        "data": spec.data.model_dump(),
+        "metric": spec.metric,
+        "features": [feature.model_dump(mode="json") for feature in spec.features],
+    }
+
+
+def _vocabularies(
+    spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[int]], writer: BundleWriter
+) -> dict[str, Any]:
+    return {
+        name: {
+            "type": spec.vocabularies[name].type,
+            "tokens": _tokens(writer, f"vocabularies/{position:03}", known),
+        }
+        for position, (name, known) in enumerate(tokens.items())
+    }
 
 
 def _columns(

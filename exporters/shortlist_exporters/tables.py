@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,46 @@ def read_interactions(
         item_rows=np.array([row for done in of_user.values() for row in done], np.int64),
         item_count=len(items.ids),
     )
+
+
+def join_users(table: Table | None, interactions: Interactions | None) -> Table | None:
+    """Return the known users: those of the table, then those who only did something."""
+    if interactions is None:
+        return table
+    known = [] if table is None else table.ids
+    more = sorted(set(interactions.user_ids) - set(known))
+    if not more:
+        return table
+    columns = [] if table is None else table.columns
+    return Table(
+        ids=[*known, *more],
+        columns=[
+            ColumnArray.of(column.name, column.type, column.tolist() + [None] * len(more))
+            for column in columns
+        ],
+    )
+
+
+def read_tokens(path: Path, kind: str) -> list[str] | list[int]:
+    """Read a vocabulary, in order: a text file with one token a line, or a JSON list.
+
+    Args:
+        path: The file.
+        kind: `string` or `int64`.
+
+    Raises:
+        SpecError: it cannot be read, or a token is not of that type.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        tokens = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
+        return (
+            [int(token) for token in tokens]
+            if kind == "int64"
+            else [str(token) for token in tokens]
+        )
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path}: expected a vocabulary of type {kind}: {error}") from error
 
 
 def _check_ids(ids: list[Any], where: str) -> None:

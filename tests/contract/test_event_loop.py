@@ -27,9 +27,7 @@ def test_answers_are_those_of_threads_also_when_many_ask_at_once(
         for target in (server.target, looped.target):
             with grpc.insecure_channel(target) as channel, ThreadPoolExecutor(8) as callers:
                 stub = RecommendationServiceStub(channel)
-                answers.append(
-                    list(callers.map(partial(stub.Recommend, timeout=20), requests))
-                )
+                answers.append(list(callers.map(partial(stub.Recommend, timeout=20), requests)))
     finally:
         looped.stop()
     for threaded, inline in zip(*answers, strict=True):

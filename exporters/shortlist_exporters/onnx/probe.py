@@ -7,15 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from shortlist_server.bundle.manifest import (
-    Bucketize,
-    Hash,
-    Input,
-    Length,
-    Lookup,
-    MultiHot,
-    Tokenize,
-)
+from shortlist_server.bundle.manifest import Input
+from shortlist_server.bundle.transforms import Bucketize, Hash, Length, Lookup, MultiHot, Tokenize
 
 REQUEST_COUNT = 7
 AXIS_SIZE = 5

@@ -15,16 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from shortlist_server.bundle.manifest import (
-    Bucketize,
-    Feature,
-    Input,
-    Lookup,
-    Normalize,
-    Pad,
-    Transform,
-    ValueType,
-)
+from shortlist_server.bundle.manifest import Feature, Input, ValueType
+from shortlist_server.bundle.transforms import Bucketize, Lookup, Normalize, Pad, Transform
 from shortlist_server.runtime.featurize import Featurizer, VocabularyIndex
 
 VOCABULARY_MAX = 10_000

@@ -12,17 +12,17 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
+from shortlist_server.bundle.transforms import Name, Part, Transform
+
 FORMAT_VERSION = 1
 """The newest format that this version writes and reads."""
 
-Path = Annotated[
+FileName = Annotated[
     str,
     StringConstraints(
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=256
@@ -32,7 +32,6 @@ Path = Annotated[
 spelled.
 """
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 FeatureName = Annotated[
     str, StringConstraints(pattern=r"^(user|item|context)\..+$", min_length=6, max_length=160)
 ]
@@ -41,12 +40,6 @@ ValueType = Literal[
 ]
 Dtype = Literal["float32", "float64", "int32", "int64", "bool"]
 Scalar = str | bool | int | float
-
-
-class Part(BaseModel):
-    """Base of everything in a manifest: immutable, and no field is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class File(Part):
@@ -59,9 +52,9 @@ class File(Part):
 class Strings(Part):
     """N texts as two arrays: text i is `utf8[offsets[i]:offsets[i + 1]]`."""
 
-    offsets: Path
+    offsets: FileName
     """int64 [N + 1], beginning with 0, never falling."""
-    utf8: Path
+    utf8: FileName
     """uint8 [bytes]."""
 
 
@@ -70,15 +63,15 @@ class Column(Part):
 
     name: Name
     type: ValueType
-    values: Path | Strings
+    values: FileName | Strings
     """Strings for `string` and `string_list`; else int64, float64 or bool [N], or [total] for a
     list.
     """
-    list_offsets: Path | None = None
+    list_offsets: FileName | None = None
     """int64 [N + 1] for list types: row i holds values `list_offsets[i]` to `list_offsets[i +
     1]`.
     """
-    valid: Path | None = None
+    valid: FileName | None = None
     """bool [N]: False where the row has no value. Absent means that every row has one."""
 
 
@@ -86,110 +79,8 @@ class Vocabulary(Part):
     """Known tokens, in order. Shared by name between model inputs."""
 
     type: Literal["string", "int64"]
-    tokens: Path | Strings
+    tokens: FileName | Strings
     """Strings for `string`, int64 [N] for `int64`."""
-
-
-# Transforms: what happens to a raw value on its way into a model, in order. Each equals a Keras
-# preprocessing layer, so that training and serving see the same numbers; `runtime/featurize`
-# implements them.
-
-
-class Lookup(Part):
-    """Token -> its index (Keras StringLookup, IntegerLookup).
-
-    Indices: the mask token (if any) is 0; then `oov_count` indices for unknown tokens; then the
-    vocabulary.
-    """
-
-    kind: Literal["lookup"] = "lookup"
-    vocabulary: Name
-    """Without special tokens: Keras's `get_vocabulary(include_special_tokens=False)`."""
-    mask_token: str | int | None = None
-    """Of the vocabulary's type, and not in it."""
-    oov_count: Annotated[int, Field(ge=1)] = 1
-
-
-class Hash(Part):
-    """Value -> bucket by FarmHash64 fingerprint of its text (Keras Hashing without salt).
-
-    With a mask value, that value is bucket 0 and the others share buckets 1 to `bins - 1`.
-    """
-
-    kind: Literal["hash"] = "hash"
-    bins: Annotated[int, Field(ge=1)]
-    mask_value: str | int | None = None
-
-
-class Bucketize(Part):
-    """Number -> index of its bucket (Keras Discretization): 0 below the first boundary.
-
-    Numbers and boundaries are compared as float32, as inside a Keras model.
-    """
-
-    kind: Literal["bucketize"] = "bucketize"
-    boundaries: Annotated[list[float], Field(min_length=1)]
-    """Never falling."""
-
-
-class Normalize(Part):
-    """Number -> (number - mean) / max(sqrt(variance), 1e-7), in float32 (Keras Normalization)."""
-
-    kind: Literal["normalize"] = "normalize"
-    mean: float
-    variance: Annotated[float, Field(ge=0)]
-
-
-class Tokenize(Part):
-    """Text -> list of token indices (Keras TextVectorization, output mode int).
-
-    Index 0 is padding, 1 an unknown token, the vocabulary begins at 2. Keras's
-    `output_sequence_length=n` is a Pad behind it with `length` n that keeps the `first`.
-    """
-
-    kind: Literal["tokenize"] = "tokenize"
-    vocabulary: Name
-    standardize: Literal["lower_and_strip_punctuation", "lower", "strip_punctuation"] | None = (
-        "lower_and_strip_punctuation"
-    )
-    split: Literal["whitespace", "character"] | None = "whitespace"
-
-
-class Pad(Part):
-    """List -> list of exactly `length` elements."""
-
-    kind: Literal["pad"] = "pad"
-    length: Annotated[int, Field(ge=1, le=4096)]
-    side: Literal["left", "right"] = "right"
-    """Which side the padding goes."""
-    keep: Literal["first", "last"] = "last"
-    """Which elements of a longer list are kept. Histories are oldest first, so `last` keeps the
-    newest.
-    """
-    value: float = 0
-    """What it is padded with."""
-
-
-class Length(Part):
-    """List -> its length, at most `maximum`: the `sequence_lens` of a recurrent model."""
-
-    kind: Literal["length"] = "length"
-    maximum: Annotated[int, Field(ge=1, le=4096)]
-
-
-class MultiHot(Part):
-    """List of indices -> float32 vector with 1 where an index occurs (Keras CategoryEncoding,
-    multi_hot).
-    """
-
-    kind: Literal["multi_hot"] = "multi_hot"
-    size: Annotated[int, Field(ge=1, le=65536)]
-
-
-Transform = Annotated[
-    Lookup | Hash | Bucketize | Normalize | Tokenize | Pad | Length | MultiHot,
-    Field(discriminator="kind"),
-]
 
 
 class Feature(Part):
@@ -234,7 +125,7 @@ class Input(Part):
     with a `request.index` input takes request-side inputs once per request, any other takes them
     repeated for each candidate.
     """
-    transforms: list[Transform] = []
+    transforms: list[Transform] = Field(default=[])
 
 
 class Output(Part):
@@ -255,7 +146,7 @@ class Tolerance(Part):
 class Model(Part):
     """An ONNX model with the meaning of its tensors."""
 
-    file: Path
+    file: FileName
     inputs: Annotated[list[Input], Field(min_length=1)]
     outputs: Annotated[list[Output], Field(min_length=1)]
     tolerance: Tolerance = Tolerance()
@@ -265,7 +156,7 @@ class Index(Part):
     """The nearest-neighbour index over the item embeddings; label i is row i."""
 
     kind: Literal["hnsw"] = "hnsw"
-    file: Path
+    file: FileName
     m: Annotated[int, Field(ge=2, le=512)]
     ef_construction: Annotated[int, Field(ge=1, le=65536)]
     ef: Annotated[int, Field(ge=1, le=4096)]
@@ -277,7 +168,7 @@ class Items(Part):
     """The catalogue. Row i of everything here is the same item."""
 
     ids: Strings
-    embeddings: Path
+    embeddings: FileName
     """float32 [items, dimension]; unit length where the metric is cosine."""
     columns: list[Column]
 
@@ -294,7 +185,7 @@ class GoldenOutput(Part):
 
     model: Literal["query_tower", "item_tower", "ranker"]
     output: Name
-    values: Path
+    values: FileName
     """float32: query_tower [requests, dimension], item_tower [requests, items, dimension], ranker
     [requests, items].
     """
@@ -303,7 +194,7 @@ class GoldenOutput(Part):
 class Golden(Part):
     """Requests with the outputs that they must give."""
 
-    requests: Path
+    requests: FileName
     """JSON, see `docs/bundle.md`."""
     origin: Name
     """What computed the outputs: `tensorflow`, or `onnxruntime` where the models came as ONNX
@@ -342,9 +233,9 @@ class Ranker(Section):
 class Popularity(Section):
     """Items by popularity: the answer for users of whom nothing is known."""
 
-    rows: Path
+    rows: FileName
     """int64 [n]: rows of the catalogue, most popular first."""
-    scores: Path
+    scores: FileName
     """float32 [n]: never rising."""
 
 
@@ -353,9 +244,9 @@ class Users(Section):
 
     ids: Strings
     columns: list[Column]
-    seen_offsets: Path
+    seen_offsets: FileName
     """int64 [users + 1]: user i has seen items `seen_rows[seen_offsets[i]:seen_offsets[i + 1]]`."""
-    seen_rows: Path
+    seen_rows: FileName
     """int64 [total]: rows of the catalogue, oldest first within a user."""
 
 
@@ -388,7 +279,7 @@ class Manifest(Part):
     sections: dict[str, dict[str, Any]]
     """By name; `section()` gives them typed."""
     golden: Golden | None = None
-    files: dict[Path, File]
+    files: dict[FileName, File]
     """Every file of the bundle but the manifest itself."""
 
     @property

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from shortlist_server.bundle.columns import CellValue
-from shortlist_server.bundle.manifest import Lookup
 from shortlist_server.bundle.reader import Bundle
+from shortlist_server.bundle.transforms import Lookup
 from shortlist_server.funnel.types import NO_ROWS, FeatureValue, Rows
 
 

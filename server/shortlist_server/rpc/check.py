@@ -22,8 +22,8 @@ HISTORY_MAX = 1_000
 EXCLUSIONS_MAX = 100_000
 ID_BYTES_MAX = 256
 ACTION_BYTES_MAX = 64
-COMPONENT_MAX = 1e15
-"""Largest magnitude of an embedding's component: its products stay finite in float32."""
+MAGNITUDE_MAX = 1e15
+"""Largest magnitude of a component or a weight: products and sums of them stay finite."""
 
 
 def recommend_request(request: recommendation_pb2.RecommendRequest) -> None:
@@ -113,9 +113,9 @@ def _embedding(values: Sequence[float]) -> None:
         where = f"query.embedding.values[{position}]"
         if not math.isfinite(value):
             raise InvalidValue(where, expected="a finite number", got=str(value))
-        if abs(value) > COMPONENT_MAX:
+        if abs(value) > MAGNITUDE_MAX:
             raise OutOfRange(
-                where, expected=f"at most {COMPONENT_MAX:g} in magnitude", got=f"{value:g}"
+                where, expected=f"at most {MAGNITUDE_MAX:g} in magnitude", got=f"{value:g}"
             )
 
 
@@ -167,9 +167,12 @@ def _attributes(names: Sequence[str]) -> None:
 
 def _weights(weights: Mapping[str, float]) -> None:
     for name, weight in weights.items():
+        where = f'output_weights["{name}"]'
         if not math.isfinite(weight):
-            raise InvalidValue(
-                f'output_weights["{name}"]', expected="a finite number", got=str(weight)
+            raise InvalidValue(where, expected="a finite number", got=str(weight))
+        if abs(weight) > MAGNITUDE_MAX:
+            raise OutOfRange(
+                where, expected=f"at most {MAGNITUDE_MAX:g} in magnitude", got=f"{weight:g}"
             )
 
 

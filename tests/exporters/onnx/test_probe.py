@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from shortlist_exporters.onnx.probe import REQUEST_COUNT, first_rows, random_probe
-from shortlist_server.bundle.manifest import (
+from shortlist_server.bundle.manifest import Input
+from shortlist_server.bundle.transforms import (
     Bucketize,
     Hash,
-    Input,
     Length,
     Lookup,
     MultiHot,

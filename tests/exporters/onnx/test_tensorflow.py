@@ -8,7 +8,8 @@ import onnx
 import pytest
 from shortlist_exporters.errors import ConversionError, SpecError
 from shortlist_exporters.onnx.tensorflow import convert_saved_model, run_saved_model
-from shortlist_server.bundle.manifest import Input, Lookup, Model, Output
+from shortlist_server.bundle.manifest import Input, Model, Output
+from shortlist_server.bundle.transforms import Lookup
 from shortlist_server.errors import ParityError
 from shortlist_server.runtime.onnx_session import OnnxSession
 

@@ -66,8 +66,8 @@ class RecommendRequest(google.protobuf.message.Message):
 
     @property
     def output_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Weights of the ranker's outputs in the ranking score, by output name, each finite. Outputs not named here have the
-        weight 0. Empty means the bundle's own weights.
+        """Weights of the ranker's outputs in the ranking score, by output name, each finite and at most 1e15 in
+        magnitude. Outputs not named here have the weight 0. Empty means the bundle's own weights.
         """
 
     def __init__(
@@ -238,8 +238,8 @@ class RankRequest(google.protobuf.message.Message):
 
     @property
     def output_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Weights of the ranker's outputs in the ranking score, by output name, each finite. Outputs not named here have the
-        weight 0. Empty means the bundle's own weights.
+        """Weights of the ranker's outputs in the ranking score, by output name, each finite and at most 1e15 in
+        magnitude. Outputs not named here have the weight 0. Empty means the bundle's own weights.
         """
 
     def __init__(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Bucketize, Hash, Lookup, Normalize
+from shortlist_server.bundle.transforms import Bucketize, Hash, Lookup, Normalize
 from shortlist_server.errors import BundleCorrupt, MissingExtra
 from shortlist_server.runtime.featurize.values import (
     NUMERIC,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Pad
+from shortlist_server.bundle.transforms import Pad
 from shortlist_server.errors import FeatureTypeMismatch, OutOfRange
 from shortlist_server.runtime.featurize.values import Elements
 

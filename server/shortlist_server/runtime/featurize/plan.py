@@ -11,16 +11,15 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 
-from shortlist_server.bundle.manifest import (
+from shortlist_server.bundle.manifest import Input, Scalar
+from shortlist_server.bundle.transforms import (
     Bucketize,
     Hash,
-    Input,
     Length,
     Lookup,
     MultiHot,
     Normalize,
     Pad,
-    Scalar,
     Tokenize,
     Transform,
 )

@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Tokenize
+from shortlist_server.bundle.transforms import Tokenize
 from shortlist_server.runtime.featurize.elements import VocabularyIndex
 from shortlist_server.runtime.featurize.values import TEXT, Elements, require
 
