@@ -132,10 +132,10 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         port,
         time.perf_counter() - begin,
     )
-    ready(port)
     stopping = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stopping.set)
+    ready(port)
     await stopping.wait()
     logger.info("stopping: health is NOT_SERVING, calls in flight finish")
     await server.drain()
