@@ -105,10 +105,11 @@ def recommend(client: Client, bundle: Bundle, user: str) -> None:
             f"  {place:3}. {title(item):<46.46} score {item.score:8.3f}   {item.source} "
             f"#{item.source_position}"
         )
-    stages = ", ".join(
-        f"{stage.name} {stage.duration_ms:.2f} ms ({stage.plan})" for stage in answer.info.stages
-    )
-    print(f"  stages: {stages}")
+    stages = [
+        f"{stage.name} {stage.duration_ms:.2f} ms" + (f" ({stage.plan})" if stage.plan else "")
+        for stage in answer.info.stages
+    ]
+    print(f"  stages: {', '.join(stages)}")
 
 
 def title(item: ScoredItem) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import threading
@@ -176,6 +177,17 @@ def test_requests_beyond_the_queue_are_refused_with_a_delay(
         delay = RetryInfo()
         assert any(detail.Unpack(delay) for detail in status.details)
         assert delay.retry_delay.ToMilliseconds() == 100
+
+
+@pytest.mark.parametrize(
+    ("error", "is_logged"),
+    [(asyncio.CancelledError(), False), (RuntimeError(), True), (None, True)],
+)
+def test_log_of_the_library_tells_of_faults_but_not_of_callers_who_have_gone(
+    error: BaseException | None, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("grpc._cython.cygrpc").error("not handled", exc_info=error)
+    assert [record.message for record in caplog.records] == ["not handled"] * is_logged
 
 
 class BrokenRanker(CountingRanker):

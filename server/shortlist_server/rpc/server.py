@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 import grpc
@@ -30,6 +31,18 @@ class ServerOptions:
     message_bytes_max: int
     drain_notice_s: float
     drain_s: float
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether a log record of grpc.aio tells of more than a caller who has gone.
+
+    grpc.aio 1.85 logs the cancellation of a handler, which is how it ends a call whose caller has
+    given up, as an error with a traceback.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
 
 
 class Server:
