@@ -64,12 +64,7 @@ def write_spec(folder: Path, **changes: Any) -> Path:
         "metric": "inner_product",
         "data": {"name": "tiny-world", "simulated": True},
         "vocabularies": {"users": {"file": "users.txt"}, "genres": {"file": "genres.txt"}},
-        "features": [
-            {"name": "user.age", "type": "double", "default": 30.0},
-            {"name": "user.segment", "type": "string", "default": "none"},
-            {"name": "context.hour", "type": "int64", "default": 12},
-            {"name": "item.genres", "type": "string_list", "default": []},
-        ],
+        "features": FEATURES,
         "items": {
             "file": "items.csv",
             "embeddings": "items.npy",
@@ -90,6 +85,12 @@ def write_spec(folder: Path, **changes: Any) -> Path:
     return path
 
 
+FEATURES = [
+    {"name": "user.age", "type": "double", "default": 30.0},
+    {"name": "user.segment", "type": "string", "default": "none"},
+    {"name": "context.hour", "type": "int64", "default": 12},
+    {"name": "item.genres", "type": "string_list", "default": []},
+]
 USER_INPUT = {
     "name": "user",
     "dtype": "int64",

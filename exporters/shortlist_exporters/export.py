@@ -25,6 +25,7 @@ from shortlist_server.runtime.golden import replay
 from shortlist_server.runtime.inputs import ModelInputs
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
 from shortlist_server.runtime.onnx_session import ONNXRUNTIME_VERSION, OnnxSession, read_signature
+from shortlist_server.runtime.probe import probe_models
 
 from shortlist_exporters.errors import SpecError
 from shortlist_exporters.golden import write_golden
@@ -129,7 +130,9 @@ def verify_bundle(folder: Path) -> None:
         BundleError: the server would refuse it.
     """
     bundle = open_bundle(folder)
-    replay(bundle, load_models(bundle))
+    models = load_models(bundle)
+    probe_models(bundle, models)
+    replay(bundle, models)
     index = bundle.manifest.index
     hnsw.HnswIndex(
         bundle.path(index.file),
@@ -261,7 +264,19 @@ def _embed(
                 f"{items.ids[row]!r}"
             )
         embeddings = embeddings / norms
+    _check_dimension(models, embeddings.shape[1])
     return np.ascontiguousarray(embeddings, np.float32)
+
+
+def _check_dimension(models: Mapping[str, ExportedModel], dimension: int) -> None:
+    for name in ("query_tower", "item_tower"):
+        if name in models:
+            output = models[name].declared.outputs[0]
+            if len(output.shape) != 2 or output.shape[1] not in (dimension, str(output.shape[1])):
+                raise SpecError(
+                    f"{name}: output {output.name!r}: expected [batch, {dimension}], as the item "
+                    f"embeddings, got {output.shape}"
+                )
 
 
 def _read_embeddings(path: Path, count: int) -> NDArray[np.float32]:

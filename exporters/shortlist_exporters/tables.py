@@ -96,6 +96,8 @@ def read_table(spec: TableSpec, folder: Path, what: str) -> Table:
         )
     ids = table[spec.id].to_pylist()
     _check_ids(ids, f"{what}: {path}")
+    if not ids:
+        raise SpecError(f"{what}: {path}: expected a row or more, got none")
     names = list(dict.fromkeys(name for name in wanted if name != spec.id))
     return Table(ids=ids, columns=[_column(name, table[name], f"{what}: {path}") for name in names])
 
@@ -133,6 +135,11 @@ def read_interactions(
         if row is None:
             raise SpecError(
                 f"interactions: {path}: expected items of the item table, got {item_id!r}"
+            )
+        if not user_id or len(user_id.encode()) > ID_BYTES_MAX:
+            raise SpecError(
+                f"interactions: {path}: expected user ids of 1 to {ID_BYTES_MAX} bytes, got "
+                f"{user_id!r} (with item {item_id!r})"
             )
         of_user.setdefault(user_id, []).append(row)
     offsets = np.zeros(len(of_user) + 1, np.int64)
@@ -175,14 +182,19 @@ def read_tokens(path: Path, kind: str) -> list[str] | list[int]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        tokens = json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
-        return (
-            [int(token) for token in tokens]
-            if kind == "int64"
-            else [str(token) for token in tokens]
+        tokens: Any = (
+            json.loads(text) if path.suffix == ".json" else text.removesuffix("\n").split("\n")
         )
-    except (OSError, ValueError) as error:
+        if kind == "int64" and path.suffix != ".json":
+            tokens = [int(token) for token in tokens]
+    except (OSError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: expected a vocabulary of type {kind}: {error}") from error
+    wanted = int if kind == "int64" else str
+    if not isinstance(tokens, list) or any(type(token) is not wanted for token in tokens):
+        raise SpecError(f"{path}: expected a list of tokens of type {kind}, got something else")
+    if kind == "int64" and any(not -(2**63) <= token < 2**63 for token in tokens):
+        raise SpecError(f"{path}: expected 64-bit integers, got a larger one")
+    return tokens
 
 
 def _check_ids(ids: list[Any], where: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from shortlist_server.bundle.reader import Bundle, open_bundle
 from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.config import ServerConfig
+from shortlist_server.errors import BundleCorrupt, ShortlistError
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.hnsw import HnswIndex
@@ -24,6 +25,7 @@ from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
+from shortlist_server.runtime.probe import probe_models
 from shortlist_server.stages.query_tower import TowerEncoder
 from shortlist_server.stages.ranking import OnnxRanker
 from shortlist_server.stages.retrieval import NearestSource, PopularSource, RetrievalOptions
@@ -51,8 +53,19 @@ def load_generation(folder: Path, *, exact_items_max: int) -> Generation:
         BundleError: the bundle is missing, damaged, too new, or its numbers are not those of
             training.
     """
+    try:
+        return _load(folder, exact_items_max)
+    except ShortlistError:
+        raise
+    except Exception as error:
+        # A bundle may be wrong in a way that nobody thought of: that is no reason for a traceback.
+        raise BundleCorrupt(f"{folder}: cannot be served: {error!r}") from error
+
+
+def _load(folder: Path, exact_items_max: int) -> Generation:
     bundle = open_bundle(folder)
     models = load_models(bundle)
+    probe_models(bundle, models)
     parity = replay(bundle, models)
     catalog = BundleCatalog(bundle)
     return Generation(

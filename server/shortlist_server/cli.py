@@ -46,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ShortlistError as error:
         print(f"shortlist-server: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("shortlist-server: interrupted", file=sys.stderr)
+        return 130
 
 
 def _parser(config_type: Any) -> argparse.ArgumentParser:

@@ -317,6 +317,21 @@ def test_query_over_items_of_which_none_is_known_is_not_found(
     assert refusal.info.metadata["got"] == "ghost"
 
 
+def test_error_that_lists_much_still_arrives_with_its_details(stub: Stub, refuse: Any) -> None:
+    """gRPC drops metadata over 8 KiB, and the error with it."""
+    ghosts = [f"{number:036}é" for number in range(100)]
+    for call in (
+        rank(*ghosts, strict=True),
+        recommend(strict=True, attributes=["x" * 100_000]),
+        recommend(user(features={"ü" * 50_000: types.Value(int64_value=1)}), strict=True),
+    ):
+        refusal = refuse(getattr(stub, call[0]), call[1])
+        assert refusal.code is INVALID
+        assert refusal.info.reason.startswith("UNKNOWN_")
+        assert refusal.info.metadata["got"].endswith("...")
+        assert len(refusal.info.metadata["got"]) > 100
+
+
 def test_oversized_request_is_refused_before_it_is_read(stub: Stub) -> None:
     request = pb.RecommendRequest(query=USER, attributes=["x" * (4 << 20)])
     with pytest.raises(grpc.RpcError) as caught:

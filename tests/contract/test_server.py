@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -269,7 +269,8 @@ def test_draining_turns_health_first_and_finishes_calls_in_flight(
     source = StalledSource(generation.funnel._nearest)
     running = serve(altered(generation, nearest=source), drain_notice_ms=300)
     with grpc.insecure_channel(running.target) as channel, ThreadPoolExecutor(1) as pool:
-        in_flight = RecommendationServiceStub(channel).Recommend.future(REQUEST, timeout=20)
+        stub = RecommendationServiceStub(channel)
+        in_flight = stub.Recommend.future(REQUEST, timeout=20)
         assert source.begun.acquire(timeout=10)
         watch = health_pb2_grpc.HealthStub(channel).Watch(
             health_pb2.HealthCheckRequest(), timeout=20
@@ -281,8 +282,21 @@ def test_draining_turns_health_first_and_finishes_calls_in_flight(
             bundle_pb2.GetActiveBundleRequest(), timeout=10
         )
         assert during.bundle.id.name == "tiny"
+        refusals = []
+        for _ in range(200):  # from the notice's end on, new calls are refused by name
+            try:
+                stub.Recommend(REQUEST, timeout=0.5)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE:
+                    refusals.append(error)
+                    break
         source.gate.set()
         draining.result(timeout=20)
+        (refusal,) = refusals
+        status = Status.FromString(dict(refusal.trailing_metadata())["grpc-status-details-bin"])
+        info = ErrorInfo()
+        assert status.details[0].Unpack(info)
+        assert info.reason == "SHUTTING_DOWN"
         assert len(in_flight.result(timeout=10).items) == 3
         with pytest.raises(grpc.RpcError) as caught:
             RecommendationServiceStub(channel).Recommend(REQUEST, timeout=5)

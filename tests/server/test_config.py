@@ -36,6 +36,9 @@ def test_flags_win_over_environment_over_file_over_defaults(
             ["compute_threads", "flag --compute-threads", "greater than or equal to 0"],
         ),
         ({"compute_threads": "many"}, ["compute_threads", "valid integer"]),
+        ({"listen": "127.0.0.1:99999"}, ["listen", "0 to 65535", "99999"]),
+        ({"listen": "127.0.0.1"}, ["listen", "HOST:PORT"]),
+        ({"listen": "unix:/tmp/x"}, ["listen", "HOST:PORT"]),
         ({"log_level": "loud"}, ["log_level", "'debug'"]),
     ],
 )

@@ -282,6 +282,36 @@ class Manifest(Part):
     files: dict[FileName, File]
     """Every file of the bundle but the manifest itself."""
 
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        for what, names in (
+            ("item columns", [column.name for column in self.items.columns]),
+            ("features", [feature.name for feature in self.features]),
+            ("user columns", [column.name for column in self.users.columns] if self.users else []),
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{what}: {twice[0]!r} is there twice")
+        for name, vocabulary in self.vocabularies.items():
+            if isinstance(vocabulary.tokens, Strings) != (vocabulary.type == "string"):
+                raise ValueError(
+                    f"vocabulary {name!r}: its tokens are not of type {vocabulary.type}"
+                )
+        if self.ranker is not None:
+            outputs = [output.name for output in self.ranker.model.outputs]
+            if unknown := sorted(set(self.ranker.weights) - set(outputs)):
+                raise ValueError(f"ranker weights: expected {outputs}, got {unknown[0]!r}")
+        declared = {feature.name: feature.type for feature in self.features}
+        for column in self.users.columns if self.users else []:
+            wanted = declared.get(f"user.{column.name}", column.type)
+            if column.type != wanted and (column.type, wanted) != ("int64", "double"):
+                raise ValueError(
+                    f"user column {column.name!r}: expected {wanted}, as its feature, "
+                    f"got {column.type}"
+                )
+        if not 1970 <= self.created.year <= 9000:
+            raise ValueError(f"created: expected a year from 1970 to 9000, got {self.created}")
+        return self
+
     @property
     def query_tower(self) -> Tower | None:
         """The query tower, if the bundle has one."""

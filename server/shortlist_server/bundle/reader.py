@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from shortlist_server.bundle.columns import NUMPY_DTYPES, ColumnArray, StringArray
+from shortlist_server.bundle.arrays import ArrayReader
+from shortlist_server.bundle.columns import ColumnArray
 from shortlist_server.bundle.manifest import (
     FORMAT_VERSION,
     SECTIONS,
     Column,
     Manifest,
+    Popularity,
     Strings,
     canonical_sha256,
 )
@@ -30,6 +32,8 @@ from shortlist_server.bundle.writer import MANIFEST, file_sha256
 from shortlist_server.errors import BundleCorrupt, BundleMissing, BundleUnsupported
 
 MANIFEST_BYTES_MAX = 16 << 20
+MAGNITUDE_MAX = 1e15
+"""Largest component of an embedding: products and sums of them stay finite in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,13 +91,16 @@ def open_bundle(folder: Path) -> Bundle:
     document = _read_manifest(folder)
     manifest = _parse_manifest(document)
     _verify_files(folder, manifest)
-    arrays = _Arrays(folder, manifest)
+    arrays = ArrayReader(folder, manifest)
     items = manifest.items
     embeddings = arrays.array(
         items.embeddings, np.float32, (manifest.item_count, manifest.dimension)
     )
-    if not np.isfinite(embeddings).all():
-        raise BundleCorrupt(f"{items.embeddings}: expected finite numbers, got NaN or infinity")
+    # NaN compares as false, and so is refused, too.
+    if not (np.abs(embeddings) <= MAGNITUDE_MAX).all():
+        raise BundleCorrupt(
+            f"{items.embeddings}: expected finite numbers of at most {MAGNITUDE_MAX:g}, got others"
+        )
     if manifest.metric == "cosine" and not np.allclose(
         np.linalg.norm(embeddings, axis=1), 1, atol=1e-3
     ):
@@ -116,12 +123,7 @@ def open_bundle(folder: Path) -> Bundle:
             else arrays.array(vocabulary.tokens, np.int64, (None,)).tolist()
             for name, vocabulary in manifest.vocabularies.items()
         },
-        popularity=None
-        if popularity is None
-        else PopularityList(
-            rows=arrays.rows(popularity.rows),
-            scores=arrays.array(popularity.scores, np.float32, (None,)),
-        ),
+        popularity=None if popularity is None else _read_popularity(arrays, popularity),
         users=None
         if users is None
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
@@ -136,11 +138,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         )
     if not path.is_file():
         raise BundleMissing(f"{folder}: no {MANIFEST} in this folder; expected a bundle")
+    if path.is_symlink():
+        raise BundleCorrupt(f"{MANIFEST}: expected a regular file, got a link")
     if (size := path.stat().st_size) > MANIFEST_BYTES_MAX:
         raise BundleCorrupt(f"{MANIFEST}: expected at most {MANIFEST_BYTES_MAX} bytes, got {size}")
     try:
         document = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleCorrupt(f"{MANIFEST}: cannot be parsed: {error}") from error
     if not isinstance(document, dict):
         raise BundleCorrupt(f"{MANIFEST}: expected a JSON object, got {type(document).__name__}")
@@ -179,6 +183,17 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
 
 
 def _verify_files(folder: Path, manifest: Manifest) -> None:
+    # A model may keep weights in files beside it: what no hash covers must not be there.
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in manifest.files and name != MANIFEST:
+            raise BundleCorrupt(f"{name}: expected only files that the manifest lists")
+    needed = [model.file for model in manifest.models.values()] + [manifest.index.file]
+    if manifest.golden is not None:
+        needed += [manifest.golden.requests, *(output.values for output in manifest.golden.outputs)]
+    for name in needed:
+        if name not in manifest.files:
+            raise BundleCorrupt(f"{name}: expected to be listed in the manifest's files")
     for name, expected in manifest.files.items():
         path = folder / name
         try:
@@ -202,8 +217,18 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
+def _read_popularity(arrays: ArrayReader, files: Popularity) -> PopularityList:
+    rows = arrays.rows(files.rows)
+    scores = arrays.array(files.scores, np.float32, (len(rows),))
+    if len(np.unique(rows)) != len(rows):
+        raise BundleCorrupt(f"{files.rows}: expected no row twice, got some")
+    if not np.isfinite(scores).all() or (scores[1:] > scores[:-1]).any():
+        raise BundleCorrupt(f"{files.scores}: expected finite numbers, never rising, got others")
+    return PopularityList(rows=rows, scores=scores)
+
+
 def _read_users(
-    arrays: _Arrays, ids: Strings, columns: list[Column], seen_offsets: str, seen_rows: str
+    arrays: ArrayReader, ids: Strings, columns: list[Column], seen_offsets: str, seen_rows: str
 ) -> UserTable:
     names = arrays.ids(ids, None)
     rows = arrays.rows(seen_rows)
@@ -213,109 +238,3 @@ def _read_users(
         seen_offsets=arrays.offsets(seen_offsets, count=len(names), total=len(rows)),
         seen_rows=rows,
     )
-
-
-class _Arrays:
-    """Reads the arrays of one bundle, checking each against what it must be."""
-
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self._folder = folder
-        self._manifest = manifest
-
-    def array(
-        self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]
-    ) -> NDArray[Any]:
-        if name not in self._manifest.files:
-            raise BundleCorrupt(
-                f"{MANIFEST}: {name}: expected to be listed in files, since the manifest refers to "
-                "it"
-            )
-        try:
-            array: NDArray[Any] = np.load(self._folder / name, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise BundleCorrupt(f"{name}: expected a .npy array: {error}") from error
-        fits = array.ndim == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
-        )
-        if array.dtype != dtype or not fits or not array.flags.c_contiguous:
-            wanted = [size if size is not None else "any" for size in shape]
-            raise BundleCorrupt(
-                f"{name}: expected {np.dtype(dtype)} {wanted}, row-major, got {array.dtype} "
-                f"{list(array.shape)}"
-            )
-        # A memory map that stays an np.memmap makes every slice slower; a plain view of it does
-        # not.
-        return array.view(np.ndarray)
-
-    def offsets(self, name: str, *, count: int | None, total: int) -> NDArray[np.int64]:
-        offsets = self.array(name, np.int64, (None if count is None else count + 1,))
-        if (
-            not len(offsets)
-            or offsets[0] != 0
-            or offsets[-1] != total
-            or (np.diff(offsets) < 0).any()
-        ):
-            raise BundleCorrupt(
-                f"{name}: expected offsets from 0 to {total}, never falling, got others"
-            )
-        return offsets
-
-    def rows(self, name: str) -> NDArray[np.int64]:
-        rows = self.array(name, np.int64, (None,))
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self._manifest.item_count):
-            raise BundleCorrupt(
-                f"{name}: expected rows from 0 to {self._manifest.item_count - 1}, got others"
-            )
-        return rows
-
-    def strings(self, files: Strings, count: int | None = None) -> StringArray:
-        utf8 = self.array(files.utf8, np.uint8, (None,))
-        offsets = self.offsets(files.offsets, count=count, total=len(utf8))
-        strings = StringArray(offsets, utf8)
-        try:
-            strings.tolist()
-        except UnicodeDecodeError as error:
-            raise BundleCorrupt(f"{files.utf8}: expected UTF-8: {error}") from error
-        return strings
-
-    def ids(self, files: Strings, count: int | None) -> list[str]:
-        ids = self.strings(files, count).tolist()
-        if len(set(ids)) != len(ids):
-            raise BundleCorrupt(
-                f"{files.utf8}: expected ids without repetition, got {len(ids) - len(set(ids))} "
-                "repeated"
-            )
-        if "" in ids:
-            raise BundleCorrupt(f"{files.utf8}: expected ids of 1 to 256 bytes, got an empty one")
-        return ids
-
-    def column(self, column: Column, count: int) -> ColumnArray:
-        list_offsets = None
-        length: int | None = count
-        if column.type.endswith("_list"):
-            if column.list_offsets is None:
-                raise BundleCorrupt(
-                    f"{MANIFEST}: column {column.name!r}: expected list_offsets, got none"
-                )
-            length = None
-        if isinstance(column.values, Strings) != column.type.startswith("string"):
-            raise BundleCorrupt(
-                f"{MANIFEST}: column {column.name!r}: its values are not of type {column.type}"
-            )
-        values: NDArray[Any] | StringArray
-        if isinstance(column.values, Strings):
-            values = self.strings(column.values, length)
-        else:
-            values = self.array(
-                column.values, NUMPY_DTYPES[column.type.removesuffix("_list")], (length,)
-            )
-        if column.list_offsets is not None:
-            list_offsets = self.offsets(column.list_offsets, count=count, total=len(values))
-        valid = None if column.valid is None else self.array(column.valid, np.bool_, (count,))
-        return ColumnArray(
-            name=column.name,
-            type=column.type,
-            values=values,
-            list_offsets=list_offsets,
-            valid=valid,
-        )

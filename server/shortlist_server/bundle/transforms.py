@@ -16,7 +16,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 class Part(BaseModel):
     """Base of everything in a manifest: immutable, and no field is ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Lookup(Part):

@@ -29,10 +29,8 @@ class BundleCatalog:
         self._user_rows: Mapping[str, int] = (
             {} if users is None else {user_id: row for row, user_id in enumerate(users.ids)}
         )
-        # Without a table of users, those are known whom the query tower knows by id.
-        self._tower_users = (
-            frozenset(_vocabulary_of(bundle, "user.id")) if users is None else frozenset()
-        )
+        # Beside those of the table, users are known whom the query tower knows by id.
+        self._tower_users = frozenset(_vocabulary_of(bundle, "user.id"))
 
     @property
     def size(self) -> int:

@@ -81,11 +81,12 @@ class Funnel:
             raise ExcludedItemRequested(
                 "item_ids", expected="none of excluded_item_ids", got=shown(both)
             )
-        unknown = tuple(item_id for item_id in item_ids if self._catalog.row(item_id) is None)
+        wanted = tuple(dict.fromkeys(item_ids))
+        unknown = tuple(item_id for item_id in wanted if self._catalog.row(item_id) is None)
         if unknown and options.strict:
             raise UnknownItem("item_ids", expected="ids of items of the bundle", got=shown(unknown))
         resolved, encoded = self._encode(query, options, trace)
-        candidates = self._named(encoded, rows_of(dict.fromkeys(item_ids), self._catalog))
+        candidates = self._named(encoded, rows_of(wanted, self._catalog))
         ranking = self._rank(resolved, encoded, candidates, options, trace, named=True)
         return self._select(resolved, candidates, ranking, options, trace, unknown_item_ids=unknown)
 

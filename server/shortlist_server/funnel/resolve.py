@@ -186,7 +186,7 @@ def _examples(examples: Examples, catalog: Catalog, notes: _Notes) -> Rows:
 
 def _attributes(wanted: tuple[str, ...], catalog: Catalog, notes: _Notes) -> tuple[str, ...]:
     names = catalog.attribute_names
-    unknown = [name for name in wanted if name != "*" and name not in names]
+    unknown = [name for name in dict.fromkeys(wanted) if name != "*" and name not in names]
     notes.add(
         WarningReason.UNKNOWN_ATTRIBUTE,
         "attributes",

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from shortlist_server.index.vector_index import Metric, Neighbors, best_first, similarity
 
+CHUNK_ROWS = 16_384
+"""Rows compared at once, so that what lies between fits into the cache."""
+
 
 class ExactIndex:
     """Compares the query with all vectors."""
@@ -20,8 +23,6 @@ class ExactIndex:
         """
         self._vectors = vectors
         self._metric = metric
-        # |v - q|^2 = |v|^2 - 2 v.q + |q|^2: with |v|^2 known, l2 costs one product like the others.
-        self._square_norms = np.einsum("ij,ij->i", vectors, vectors) if metric == "l2" else None
 
     @property
     def size(self) -> int:
@@ -32,13 +33,23 @@ class ExactIndex:
         self, query: NDArray[np.float32], k: int, *, ef: int = 0, excluded: NDArray[np.int64]
     ) -> Neighbors:
         """Return the k items nearest to a query; see `VectorIndex.search`."""
-        coarse = self._vectors @ query
-        if self._square_norms is not None:
-            coarse = 2 * coarse - self._square_norms
+        coarse = self._all_scores(query)
         if len(excluded):
             coarse[excluded] = -np.inf
         rows = _largest(coarse, min(k, self.size - len(excluded)))
         return best_first(rows, similarity(self._vectors[rows], query, self._metric), k)
+
+    def _all_scores(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._metric != "l2":
+            scores: NDArray[np.float32] = self._vectors @ query
+            return scores
+        # Not |v|^2 - 2 v.q + |q|^2, which is one product but loses all digits far from the origin.
+        return np.concatenate(
+            [
+                similarity(self._vectors[start : start + CHUNK_ROWS], query, "l2")
+                for start in range(0, self.size, CHUNK_ROWS)
+            ]
+        )
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.errors import BundleCorrupt
+from shortlist_server.index.hnsw_file import check_file
 from shortlist_server.index.vector_index import Metric, Neighbors, best_first, similarity
-
-# hnswlib 0.8.0, hnswalg.h, saveIndex: offset of level 0, capacity, count, bytes per item, offset of
-# the label, offset of the vector, top level, entry point, links per item above and at level 0, M,
-# level multiplier, ef_construction.
-HEADER = struct.Struct("<QQQQQQiIQQQdQ")
 
 BUILD_BATCH = 10_000
 
@@ -98,7 +93,7 @@ class HnswIndex:
             BundleCorrupt: the file is not an hnswlib index, or of other vectors.
         """
         dimension = vectors.shape[1] + (metric == "inner_product")
-        _check_header(path, count=len(vectors), dimension=dimension, m=m, name=name)
+        check_file(path, vectors, dimension=dimension, m=m, name=name)
         self._index: Any = hnswlib.Index(space="l2", dim=dimension)
         try:
             self._index.load_index(str(path), max_elements=len(vectors))
@@ -108,7 +103,8 @@ class HnswIndex:
         self._vectors = vectors
         self._metric = metric
         self._gate = _EfGate(self._index.set_ef)
-        self._check_vectors(name)
+        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+        self._length_max = float(np.sqrt(squares.max(initial=0)))
 
     @property
     def size(self) -> int:
@@ -120,6 +116,8 @@ class HnswIndex:
     ) -> Neighbors:
         """Return the k items nearest to a query, as far as a search of width `ef` finds them.
 
+        Fewer than exist come back where the graph's links do not lead to as many.
+
         As many more are fetched as are excluded, so that k remain; hnswlib's own filter callback
         costs more than that for exclusions and raises where fewer than k items pass (hnswlib #444,
         #608).
@@ -128,25 +126,29 @@ class HnswIndex:
         if k <= 0:
             return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
         fetched = min(k + len(excluded), self.size)
-        point = np.append(query, np.float32(0)) if self._metric == "inner_product" else query
+        point = self._point(query)
         with self._gate.holding(max(ef, fetched)):
-            labels, _ = self._index.knn_query(point, k=fetched, num_threads=1)
+            try:
+                labels, _ = self._index.knn_query(point, k=fetched, num_threads=1)
+            except RuntimeError:  # "Cannot return the results in a contiguous 2D array"
+                return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
         rows = labels[0].astype(np.int64)
         if len(excluded):
             rows = rows[~np.isin(rows, excluded)]
         # The scores of an exact search, not distances in the space of the graph.
         return best_first(rows, similarity(self._vectors[rows], query, self._metric), k)
 
-    def _check_vectors(self, name: str) -> None:
-        rows = np.unique(np.linspace(0, self.size - 1, 16).astype(np.int64))
-        try:
-            stored = np.array(self._index.get_items(rows))[:, : self._vectors.shape[1]]
-        except RuntimeError as error:
-            raise BundleCorrupt(f"{name}: expected labels 0 to {self.size - 1}: {error}") from error
-        if not np.array_equal(stored, self._vectors[rows]):
-            raise BundleCorrupt(
-                f"{name}: its vectors are not the item embeddings; export the bundle again"
-            )
+    def _point(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the point to search near; see `_points`.
+
+        For the inner product, as long as the longest vector: the order does not depend on a query's
+        length, but far from the points, or too near to 0, their distances from it drown in float32.
+        """
+        if self._metric != "inner_product":
+            return query
+        length = float(np.linalg.norm(query.astype(np.float64)))
+        scale = self._length_max / length if length else 0.0
+        return np.append(query * scale, 0).astype(np.float32)
 
 
 class _EfGate:
@@ -177,36 +179,3 @@ class _EfGate:
                 self._inside -= 1
                 if not self._inside:
                     self._free.notify_all()
-
-
-def _check_header(path: Path, *, count: int, dimension: int, m: int, name: str) -> None:
-    """Compare the header with what an index of so many points must say; hnswlib checks nothing."""
-    with path.open("rb") as file:
-        header = file.read(HEADER.size)
-    if len(header) < HEADER.size:
-        raise BundleCorrupt(f"{name}: expected an hnswlib index, got {len(header)} bytes")
-    level0, capacity, stored, item_bytes, label_at, vector_at, top, entry, upper, lower, *rest = (
-        HEADER.unpack(header)
-    )
-    links_bytes = 4 + 8 * m
-    expected = {
-        "offset of level 0": (0, level0),
-        "item count": (count, stored),
-        "bytes per item": (links_bytes + 4 * dimension + 8, item_bytes),
-        "offset of the vector": (links_bytes, vector_at),
-        "offset of the label": (links_bytes + 4 * dimension, label_at),
-        "links per item above level 0": (m, upper),
-        "links per item at level 0": (2 * m, lower),
-        "m": (m, rest[0]),
-    }
-    for what, (wanted, got) in expected.items():
-        if wanted != got:
-            raise BundleCorrupt(
-                f"{name}: {what}: expected {wanted}, got {got}; export the bundle again"
-            )
-    if capacity < count or not 0 <= entry < count or not 0 <= top < 64:
-        raise BundleCorrupt(f"{name}: its header is not that of an hnswlib index of {count} items")
-    if path.stat().st_size < HEADER.size + count * item_bytes:
-        raise BundleCorrupt(
-            f"{name}: expected at least {HEADER.size + count * item_bytes} bytes: the file is cut"
-        )

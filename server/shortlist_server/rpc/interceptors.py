@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -13,6 +15,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from shortlist_server.errors import ShuttingDown
 from shortlist_server.rpc.status import REQUEST_ID_KEY, status_of
 
 logger = logging.getLogger(__name__)
@@ -31,6 +34,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self) -> None:
         """Begin with no handlers; each is wrapped once."""
         self._wrapped: dict[str, Handler] = {}
+        self._in_flight = 0
+        self._refusing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls with ShuttingDown, and wait so long for those in flight to end."""
+        self._refusing = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def _enter(self) -> None:
+        if self._refusing:
+            raise ShuttingDown
+        self._in_flight += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     async def intercept_service(
         self,
@@ -47,39 +71,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith("/shortlist."):
             return handler
         surrounded = grpc.unary_unary_rpc_method_handler(
-            _surround(method, handler),
+            self._surround(method, handler),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
         self._wrapped[method] = surrounded
         return surrounded
 
+    def _surround(self, method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
+        behavior: Any = handler.unary_unary
 
-def _surround(method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
-    behavior: Any = handler.unary_unary
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            request_id = _request_id(context)
+            current_request_id.set(request_id)
+            begin = time.perf_counter()
+            try:
+                self._enter()
+                try:
+                    return await behavior(request, context)
+                finally:
+                    self._leave()
+            except Exception as error:
+                status = status_of(error, request_id)
+                level = logging.ERROR if status.code is grpc.StatusCode.INTERNAL else logging.DEBUG
+                logger.log(
+                    level,
+                    "%s %s %s after %.1f ms: %s",
+                    request_id,
+                    method,
+                    status.code.name,
+                    (time.perf_counter() - begin) * 1e3,
+                    error,
+                    exc_info=status.code is grpc.StatusCode.INTERNAL,
+                )
+                await context.abort(status.code, status.message, status.metadata(request_id))
 
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        request_id = _request_id(context)
-        current_request_id.set(request_id)
-        begin = time.perf_counter()
-        try:
-            return await behavior(request, context)
-        except Exception as error:
-            status = status_of(error, request_id)
-            extra = logging.ERROR if status.code is grpc.StatusCode.INTERNAL else logging.DEBUG
-            logger.log(
-                extra,
-                "%s %s %s after %.1f ms: %s",
-                request_id,
-                method,
-                status.code.name,
-                (time.perf_counter() - begin) * 1e3,
-                error,
-                exc_info=status.code is grpc.StatusCode.INTERNAL,
-            )
-            await context.abort(status.code, status.message, status.metadata(request_id))
-
-    return call
+        return call
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

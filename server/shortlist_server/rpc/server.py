@@ -22,6 +22,10 @@ SERVICE_NAMES = (
 )
 
 
+REFUSING_S = 0.2
+"""How long calls are refused by name before the port closes, and how long that may take."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
     """How the server listens and stops."""
@@ -57,8 +61,9 @@ class Server:
     ) -> None:
         """Register the services; must be called inside the event loop."""
         self._options = options
+        self._calls = CallInterceptor()
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor()],
+            interceptors=[self._calls],
             options=[
                 ("grpc.max_receive_message_length", options.message_bytes_max),
                 ("grpc.max_send_message_length", -1),
@@ -103,4 +108,8 @@ class Server:
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._options.drain_notice_s)
-        await self._server.stop(self._options.drain_s)
+        await self._calls.drain(self._options.drain_s)
+        # Calls that are under way to the handlers now are told so; after the port has closed they
+        # would end CANCELLED, which callers do not retry.
+        await asyncio.sleep(REFUSING_S)
+        await self._server.stop(REFUSING_S)

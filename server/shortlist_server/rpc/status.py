@@ -20,6 +20,9 @@ from shortlist_server.errors import (
 )
 
 DOMAIN = "shortlist"
+TEXT_BYTES_MAX = 320
+"""Most that an error says of a field, of what it takes, and of what it holds, in UTF-8 bytes each.
+They travel in metadata, several times over, of which gRPC by default takes 8 KiB."""
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
@@ -48,23 +51,21 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
     """
     match error:
         case RequestError():
+            field, expected, got = map(_short, (error.field, error.expected, error.got))
             return CallStatus(
                 code=grpc.StatusCode.INVALID_ARGUMENT,
-                message=str(error),
+                message=f"{field}: expected {expected}, got {got}",
                 details=(
-                    _info(error.reason, field=error.field, expected=error.expected, got=error.got),
-                    _violation(error.field, f"expected {error.expected}, got {error.got}"),
+                    _info(error.reason, field=field, expected=expected, got=got),
+                    _violation(field, f"expected {expected}, got {got}"),
                 ),
             )
         case ItemNotFound():
+            field, expected, got = map(_short, (error.field, error.expected, error.got))
             return CallStatus(
                 code=grpc.StatusCode.NOT_FOUND,
-                message=str(error),
-                details=(
-                    _info(
-                        "UNKNOWN_ITEM", field=error.field, expected=error.expected, got=error.got
-                    ),
-                ),
+                message=f"{field}: expected {expected}, got {got}",
+                details=(_info("UNKNOWN_ITEM", field=field, expected=expected, got=got),),
             )
         case DeadlineExceeded():
             return CallStatus(
@@ -94,6 +95,13 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
         message="a fault of the server; its log tells more under this request's id",
         details=(_info("INTERNAL", request_id=request_id),),
     )
+
+
+def _short(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= TEXT_BYTES_MAX:
+        return text
+    return encoded[:TEXT_BYTES_MAX].decode(errors="ignore") + " ..."
 
 
 def _info(reason: str, **metadata: str) -> ErrorInfo:

@@ -68,10 +68,16 @@ class TowerEncoder:
         if len(query.history_rows):
             mean = self._mean(query.history_rows)
             return self._encoded(
-                mean, "history", f"mean of {len(query.history_rows)} items of the history"
+                mean,
+                "history",
+                f"mean of {len(query.history_rows)} items of the history",
+                personal=_described(query),
             )
         return EncodedQuery(
-            embedding=None, source="popularity", personal=False, plan="nothing is known of the user"
+            embedding=None,
+            source="popularity",
+            personal=_described(query),
+            plan="nothing is known of the user that makes an embedding",
         )
 
     def _says_something(self, query: ResolvedQuery, user: User) -> bool:
@@ -91,6 +97,8 @@ class TowerEncoder:
         self, embedding: Floats, source: str, plan: str, *, personal: bool = False
     ) -> EncodedQuery:
         if self._cosine:
+            # First by the largest component: the square of a very small one is 0 in float32.
+            embedding = embedding / max(float(np.abs(embedding).max()), 1e-45)
             embedding = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
         return EncodedQuery(
             embedding=embedding.astype(np.float32, copy=False),
@@ -118,6 +126,11 @@ class TowerEncoder:
                 got="zeros",
             )
         return values
+
+
+def _described(query: ResolvedQuery) -> bool:
+    """Whether a ranker knows whom it ranks for: by id, or by features that were sent."""
+    return query.user_id is not None or any(name.startswith("user.") for name in query.features)
 
 
 def request_values(

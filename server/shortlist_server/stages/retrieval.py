@@ -52,20 +52,16 @@ class NearestSource:
         """Return the k nearest items; see `funnel.stages.Source`."""
         assert query.embedding is not None
         fetched = k + len(excluded)
-        scan = exact or (
-            ef is None
-            and (
-                self._exact.size <= self._options.exact_items_max
-                or fetched > self._options.fetched_max
-            )
-        )
-        if scan:
-            found = self._exact.search(query.embedding, k, ef=0, excluded=excluded)
-            plan = f"exact {self._exact.size} of {self._exact.size}"
-        else:
+        small = ef is None and self._exact.size <= self._options.exact_items_max
+        found, plan = None, ""
+        if not (exact or small or fetched > self._options.fetched_max):
             width = max(ef or self._options.ef, min(fetched, self._graph.size))
             found = self._graph.search(query.embedding, k, ef=width, excluded=excluded)
             plan = f"hnsw ef={width}"
+        if found is None or len(found.rows) < min(k, self._exact.size - len(excluded)):
+            # A graph may not lead to as many items as there are; a list is not short for that.
+            found = self._exact.search(query.embedding, k, ef=0, excluded=excluded)
+            plan = f"exact {self._exact.size} of {self._exact.size}"
         return Candidates(
             rows=found.rows,
             retrieval_scores=found.scores,

@@ -136,6 +136,19 @@ def test_unknown_section_is_refused_where_required_and_passed_over_where_not(cop
             ["models/query_tower.onnx", "user.age", "declared feature"],
         ),
         (lambda d: d["vocabularies"].pop("genres"), ["genres"]),
+        (lambda d: d["sections"]["ranker"]["weights"].update(stars=1.0), ["weights", "stars"]),
+        (lambda d: d["sections"]["ranker"]["weights"].update(like=float("nan")), ["like"]),
+        (lambda d: d["items"]["columns"].append(d["items"]["columns"][0]), ["title", "twice"]),
+        (lambda d: d["features"].append(d["features"][0]), ["user.age", "twice"]),
+        (lambda d: d["vocabularies"]["users"].update(type="int64"), ["users", "int64"]),
+        (lambda d: d["features"][0].update(type="bool", default=True), ["age", "bool", "double"]),
+        (lambda d: d.update(created="0001-01-01T00:00:00+14:00"), ["created", "1970"]),
+        (lambda d: d["files"].pop("models/ranker.onnx"), ["models/ranker.onnx", "list"]),
+        (lambda d: d["files"].pop("index/hnsw.bin"), ["index/hnsw.bin", "list"]),
+        (
+            lambda d: d["items"]["columns"][1].update(list_offsets="items/ids.offsets.npy"),
+            ["list_offsets"],
+        ),
     ],
 )
 def test_manifest_with_a_wrong_field_is_refused_by_field(
@@ -178,7 +191,9 @@ def test_folder_that_is_a_link_out_of_the_bundle_is_refused(copy: Path, tmp_path
 def test_pickle_in_place_of_an_array_is_refused(copy: Path) -> None:
     name = "popularity/rows.npy"
     np.save(copy / "p.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    rewrite(copy, name, (copy / "p.npy").read_bytes())
+    content = (copy / "p.npy").read_bytes()
+    (copy / "p.npy").unlink()
+    rewrite(copy, name, content)
     refused(copy, BundleCorrupt, name)
 
 
@@ -193,6 +208,9 @@ def test_pickle_in_place_of_an_array_is_refused(copy: Path) -> None:
         ("popularity/rows.npy", np.array([0, 60]), ["rows from 0 to 59"]),
         ("popularity/rows.npy", np.array([-1]), ["rows from 0 to 59"]),
         ("users/seen_rows.npy", np.array([99]), ["rows from 0 to 59"]),
+        ("popularity/rows.npy", np.zeros(58, np.int64), ["twice"]),
+        ("popularity/scores.npy", np.array([1], np.float32), ["[1]"]),
+        ("items/embeddings.npy", np.full((60, 8), 1e30, np.float32), ["1e+15"]),
         ("users/seen_offsets.npy", np.zeros(13, np.int64), ["offsets"]),
     ],
 )
@@ -260,3 +278,43 @@ def test_golden_requests_that_cannot_be_read_are_refused(copy: Path) -> None:
     for content in (b"[]", b'{"requests": [{"values": {}, "item_ids": ["ghost"]}]}', b"{"):
         rewrite(copy, "golden/requests.json", content)
         refused(copy, BundleCorrupt, "golden/requests.json")
+
+
+def test_file_that_the_manifest_does_not_list_is_refused(copy: Path) -> None:
+    (copy / "models/weights.bin").write_bytes(b"outside of every hash")
+    refused(copy, BundleCorrupt, "models/weights.bin", "lists")
+
+
+def test_manifest_that_is_a_link_is_refused(copy: Path, tmp_path: Path) -> None:
+    shutil.move(copy / "manifest.json", tmp_path / "manifest.json")
+    (copy / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    refused(copy, BundleCorrupt, "manifest.json", "link")
+
+
+def test_array_header_that_makes_numpy_stumble_is_refused_by_name(copy: Path) -> None:
+    name = "popularity/scores.npy"
+    plain = (copy / name).read_bytes()
+    for header in (b"'shape': (-1,)", b"'shape': (9999999999999999999999,)", b"'shape': (((("):
+        start = plain.index(b"'shape'")
+        end = plain.index(b"}", start)
+        rewrite(copy, name, plain[:start] + header.ljust(end - start) + plain[end:])
+        refused(copy, BundleCorrupt, name)
+
+
+def test_links_of_the_index_that_lead_nowhere_are_refused(copy: Path) -> None:
+    """hnswlib would follow them out of its memory."""
+    from shortlist_server.index.hnsw_file import HEADER
+
+    name = "index/hnsw.bin"
+    plain = (copy / name).read_bytes()
+    item_bytes = HEADER.unpack(plain[: HEADER.size])[3]
+    first = HEADER.size
+    for at, value, word in (
+        (first, (60_000).to_bytes(2, "little"), "more links"),
+        (first + 4, (0x7FFFFFFF).to_bytes(4, "little"), "item that there is not"),
+        (first + item_bytes - 8, (60).to_bytes(8, "little"), "labels 0 to 59"),
+        (HEADER.size + 60 * item_bytes, (7).to_bytes(4, "little"), "links of item 0"),
+        (48, (63).to_bytes(4, "little"), "levels"),
+    ):
+        rewrite(copy, name, plain[:at] + value + plain[at + len(value) :])
+        refused(copy, BundleCorrupt, name, word)

@@ -151,6 +151,23 @@ def test_score_of_an_item_does_not_depend_on_its_neighbours() -> None:
         assert together.tolist() == alone
 
 
+def test_length_of_a_query_does_not_change_what_the_graph_finds(tmp_path: Path) -> None:
+    vectors = clustered(3_000, 16, "inner_product")
+    graph = built(vectors, "inner_product", tmp_path / "i")
+    query = vectors[5]
+    plain = graph.search(query, 50, ef=200, excluded=NOTHING).rows.tolist()
+    for scale in (1e-12, 1e-4, 1e4, 1e12):
+        scaled = graph.search(query * np.float32(scale), 50, ef=200, excluded=NOTHING)
+        assert len(set(scaled.rows.tolist()) & set(plain)) >= 49
+
+
+def test_exact_search_is_exact_far_from_the_origin() -> None:
+    vectors = (1_000 + 0.01 * np.random.default_rng(2).normal(size=(300, 16))).astype(np.float32)
+    found = ExactIndex(vectors, "l2").search(vectors[7], 10, excluded=NOTHING)
+    assert found.rows.tolist() == oracle(vectors, vectors[7], "l2", 10, NOTHING)
+    assert found.rows[0] == 7
+
+
 class TestDamagedIndexFiles:
     @pytest.fixture
     def vectors(self) -> np.ndarray:

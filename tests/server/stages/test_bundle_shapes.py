@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from shortlist_exporters.errors import ExportError
 from shortlist_exporters.export import export_bundle
 from shortlist_server.app import Generation, load_generation
-from shortlist_server.errors import DimensionMismatch, InvalidValue
+from shortlist_server.errors import DimensionMismatch, InvalidValue, ModelSignatureMismatch
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.types import (
     Answer,
@@ -88,6 +88,49 @@ def test_without_a_query_tower_users_are_answered_from_their_history(tmp_path: P
     assert answer.source == "history"
     assert not answer.cold_start
     assert not set(answer.items.rows) & set(generation.catalog.seen("u1"))
+
+
+def test_known_user_is_ranked_also_without_a_query_tower(tmp_path: Path) -> None:
+    answer = ask(made(tmp_path, query_tower=None), User(id="u1"))
+    assert answer.items.ranking_scores is not None
+
+
+def test_user_whom_only_the_tower_knows_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "spec"
+    spec = tiny_world.write_spec(folder, interactions=None)
+    (folder / "users.csv").write_text("id,age,segment\nu0,20.5,old\n")
+    export_bundle(spec, tmp_path / "bundle")
+    answer = ask(load_generation(tmp_path / "bundle", exact_items_max=100), User(id="u7"))
+    assert not answer.cold_start
+    assert answer.source == "two_tower"
+
+
+def test_ranker_that_does_not_give_a_number_a_candidate_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "spec"
+    folder.mkdir()
+    tiny_world.save_model(
+        folder / "pair.onnx",
+        [helper.make_node("Concat", ["year", "year"], ["score"], axis=1)],
+        {"year": (TensorProto.FLOAT, ["batch", 1])},
+        {"score": ["batch", 2]},
+        {},
+    )
+    inputs = [{"name": "year", "dtype": "float32", "shape": ["batch", 1], "source": "item.year"}]
+    features = [{"name": "item.year", "type": "int64", "default": 0}, *tiny_world.FEATURES]
+    ranker = {"model": "pair.onnx", "inputs": inputs, "weights": {"score": 1.0}}
+    with pytest.raises(ModelSignatureMismatch, match=r"'score': expected shape \[3\] or \[3, 1\]"):
+        made(tmp_path, features=features, ranker=ranker)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_tiny_query_vectors_keep_their_direction_under_cosine(tmp_path: Path) -> None:
+    generation = made(tmp_path, metric="cosine")
+    point = np.linspace(-1, 2, 8).astype(np.float32)
+    plain = ask(generation, Vector(values=point))
+    for scale in (1e-30, 1e-13, 1e12):
+        scaled = ask(generation, Vector(values=point * np.float32(scale)))
+        assert scaled.items.rows.tolist() == plain.items.rows.tolist()
+        assert scaled.items.scores == pytest.approx(plain.items.scores, abs=1e-5)
 
 
 def test_without_ranker_and_towers_the_vectors_alone_are_a_bundle(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
          "metadata": {"field": "output_weights", "expected": "rating", "got": "like"}}
     """
     ERROR_REASON_EXCLUDED_ITEM_REQUESTED: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT: items are both asked for and excluded. `got` lists the first 100 of them.
+    """INVALID_ARGUMENT: items are both asked for and excluded. `got` lists them.
 
         {"reason": "EXCLUDED_ITEM_REQUESTED", "domain": "shortlist",
          "metadata": {"field": "item_ids", "expected": "none of excluded_item_ids", "got": "5, 17"}}
@@ -109,7 +109,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
     `shortlist`, whose `reason` is a value of this enum without its prefix, and whose metadata holds what the example
-    shows. The message beside it is for people and may change between versions. An error that gRPC itself gives before
+    shows, each text cut at 320 bytes. The message beside it is for people and may change between versions. An error that gRPC itself gives before
     the server sees the request carries no ErrorInfo: RESOURCE_EXHAUSTED for a request over 4 MiB, UNIMPLEMENTED for a
     method that does not exist. Answers have no limit of their own; the largest (4,096 items with all attributes) come to
     some MiB, so callers that ask for them raise the limit of their channel.
@@ -172,7 +172,7 @@ ERROR_REASON_UNKNOWN_OUTPUT: ErrorReason.ValueType  # 9
      "metadata": {"field": "output_weights", "expected": "rating", "got": "like"}}
 """
 ERROR_REASON_EXCLUDED_ITEM_REQUESTED: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT: items are both asked for and excluded. `got` lists the first 100 of them.
+"""INVALID_ARGUMENT: items are both asked for and excluded. `got` lists them.
 
     {"reason": "EXCLUDED_ITEM_REQUESTED", "domain": "shortlist",
      "metadata": {"field": "item_ids", "expected": "none of excluded_item_ids", "got": "5, 17"}}

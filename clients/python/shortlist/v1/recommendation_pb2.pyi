@@ -312,7 +312,9 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     """
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
-        """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list."""
+        """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list; 0 means
+        `limit`.
+        """
 
     @property
     def excluded_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
