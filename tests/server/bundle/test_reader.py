@@ -208,7 +208,6 @@ def test_pickle_in_place_of_an_array_is_refused(copy: Path) -> None:
         ("popularity/rows.npy", np.array([0, 60]), ["rows from 0 to 59"]),
         ("popularity/rows.npy", np.array([-1]), ["rows from 0 to 59"]),
         ("users/seen_rows.npy", np.array([99]), ["rows from 0 to 59"]),
-        ("popularity/rows.npy", np.zeros(58, np.int64), ["twice"]),
         ("popularity/scores.npy", np.array([1], np.float32), ["[1]"]),
         ("items/embeddings.npy", np.full((60, 8), 1e30, np.float32), ["1e+15"]),
         ("users/seen_offsets.npy", np.zeros(13, np.int64), ["offsets"]),
@@ -278,6 +277,13 @@ def test_golden_requests_that_cannot_be_read_are_refused(copy: Path) -> None:
     for content in (b"[]", b'{"requests": [{"values": {}, "item_ids": ["ghost"]}]}', b"{"):
         rewrite(copy, "golden/requests.json", content)
         refused(copy, BundleCorrupt, "golden/requests.json")
+
+
+def test_item_that_is_popular_twice_is_refused(copy: Path) -> None:
+    rows = np.load(copy / "popularity/rows.npy")
+    rows[1] = rows[0]
+    save(copy, "popularity/rows.npy", rows)
+    refused(copy, BundleCorrupt, "popularity/rows.npy", "twice")
 
 
 def test_file_that_the_manifest_does_not_list_is_refused(copy: Path) -> None:
