@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,18 +25,11 @@ LIMIT = 10
 
 def main() -> None:
     data = os.environ.get("SHORTLIST_DATA", "")
-    shutil.rmtree(OUT, ignore_errors=True)
     source = ["--data", data] if data else []
-    run(
-        "shortlist-export",
-        "train",
-        "--recipe",
-        "two-tower",
-        *source,
-        "--out",
-        str(OUT / "trained"),
-    )
-    run("shortlist-export", "bundle", str(OUT / "trained"), "--out", str(OUT / "bundle"))
+    trained, made = str(OUT / "trained"), str(OUT / "bundle")
+    train = ("shortlist-export", "train", "--recipe", "two-tower", *source)
+    run(*train, "--out", trained, "--replace")
+    run("shortlist-export", "bundle", trained, "--out", made, "--replace")
     run("shortlist-export", "verify", str(OUT / "bundle"))
     run("shortlist-server", "check", "--bundle", str(OUT / "bundle"))
     bundle = open_bundle(OUT / "bundle")
@@ -58,7 +50,8 @@ def main() -> None:
 
 def run(*command: str) -> None:
     print(f"\n$ {shlex.join(command)}", flush=True)
-    subprocess.run([BIN / command[0], *command[1:]], check=True)
+    if code := subprocess.run([BIN / command[0], *command[1:]], check=False).returncode:
+        sys.exit(code)
 
 
 @contextmanager

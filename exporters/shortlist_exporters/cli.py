@@ -112,7 +112,7 @@ def _add_train(commands: Any) -> None:
         "--features",
         choices=["all", "ids"],
         default="all",
-        help="all: ids and every usable column of users and items, and the time; "
+        help="all: ids and every usable column of users and items; "
         "ids: user and item ids alone, the "
         "models of the TFRS tutorials (default all)",
     )

@@ -6,7 +6,12 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from shortlist_server.errors import DimensionMismatch, InvalidValue, ModelOutputInvalid
+from shortlist_server.errors import (
+    DimensionMismatch,
+    InvalidValue,
+    ModelOutputInvalid,
+    RequestError,
+)
 from shortlist_server.funnel.types import (
     EncodedQuery,
     Examples,
@@ -57,14 +62,23 @@ class TowerEncoder:
             return self._encoded(mean, "items", f"mean of {len(query.example_rows)} items")
         if self._tower is not None and self._says_something(query, query.subject):
             values = request_values(query, self._tower.inputs.request_sources, self._item_ids)
-            embedding = self._tower.session.run(self._tower.inputs.request_feeds(values))[
-                self._output
-            ][0]
+            try:
+                outputs = self._tower.session.run(self._tower.inputs.request_feeds(values))
+            except RequestError:
+                raise
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                # It ran on default values when the bundle was loaded: what was sent is at fault.
+                raise InvalidValue(
+                    "query", expected="features that the query tower takes", got=str(error)
+                ) from error
+            embedding = outputs[self._output][0]
             if not np.isfinite(embedding).all():
                 raise ModelOutputInvalid(
                     f"query_tower.{self._output}: expected finite numbers, got {embedding}"
                 )
-            return self._encoded(embedding, "two_tower", "query tower", personal=True)
+            reads_history = any(name.startswith("history.") for name in values)
+            aside = "" if reads_history or not query.history else ", which reads no history"
+            return self._encoded(embedding, "two_tower", f"query tower{aside}", personal=True)
         if len(query.history_rows):
             mean = self._mean(query.history_rows)
             return self._encoded(

@@ -90,6 +90,28 @@ def test_without_a_query_tower_users_are_answered_from_their_history(tmp_path: P
     assert not set(answer.items.rows) & set(generation.catalog.seen("u1"))
 
 
+def test_plan_says_that_a_tower_does_not_read_the_history_sent(tmp_path: Path) -> None:
+    generation = made(tmp_path)
+    plans = [
+        ask(generation, User(id="u1", history=history)).stages[1].plan
+        for history in ((), (Event(item_id="i3"),))
+    ]
+    assert plans == ["query tower", "query tower, which reads no history"]
+
+
+def test_value_that_the_tower_cannot_take_is_the_callers_fault(tmp_path: Path) -> None:
+    """A raw integer goes into a table of 13 rows; the load-time run on its default went well."""
+    inputs = [
+        {"name": "user", "dtype": "int64", "shape": ["request"], "source": "context.hour"},
+        tiny_world.AGE_INPUT,
+    ]
+    tower = {"model": "query_tower.onnx", "inputs": inputs, "output": "embedding"}
+    generation = made(tmp_path, query_tower=tower)
+    query = Query(subject=User(id="u1"), context={"hour": 99})
+    with pytest.raises(InvalidValue, match="query: expected features that the query tower takes"):
+        generation.funnel.recommend(query, Options(), Budget(10))
+
+
 def test_known_user_is_ranked_also_without_a_query_tower(tmp_path: Path) -> None:
     answer = ask(made(tmp_path, query_tower=None), User(id="u1"))
     assert answer.items.ranking_scores is not None
