@@ -117,6 +117,12 @@ def _add_train(commands: Any) -> None:
         "models of the TFRS tutorials (default all)",
     )
     command.add_argument(
+        "--time",
+        action="store_true",
+        help="with all: the models also see the time of the request (context.time), normalised "
+        "and in buckets; costs hits on MovieLens 100K",
+    )
+    command.add_argument(
         "--dimension", type=int, default=32, help="components of an embedding (default 32)"
     )
     command.add_argument(
@@ -200,6 +206,7 @@ def _train(parsed: argparse.Namespace) -> int:
     )
     options = TwoTowerOptions(
         features=parsed.features,
+        time=parsed.time,
         dimension=parsed.dimension,
         epochs=parsed.epochs,
         batch_size=parsed.batch_size,
