@@ -5,9 +5,7 @@ write. Reads top to bottom.
 from __future__ import annotations
 
 import importlib.metadata
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from shortlist_server.bundle.columns import ColumnArray, StringArray
-from shortlist_server.bundle.manifest import FORMAT_VERSION, Manifest, Model, Output
+from shortlist_server.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist_server.bundle.reader import open_bundle
 from shortlist_server.bundle.transforms import Lookup
 from shortlist_server.bundle.writer import BundleWriter
 from shortlist_server.index import hnsw
-from shortlist_server.runtime.featurize import VocabularyIndex
 from shortlist_server.runtime.golden import replay
-from shortlist_server.runtime.inputs import ModelInputs
-from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
-from shortlist_server.runtime.onnx_session import ONNXRUNTIME_VERSION, OnnxSession, read_signature
+from shortlist_server.runtime.models import item_feeds, load_models
+from shortlist_server.runtime.onnx_session import ONNXRUNTIME_VERSION
 from shortlist_server.runtime.probe import probe_models
 
 from shortlist_exporters.errors import SpecError
+from shortlist_exporters.exported_model import ExportedModel, convert_models
 from shortlist_exporters.golden import write_golden
 from shortlist_exporters.progress import step
-from shortlist_exporters.spec import ModelSpec, RankerSpec, Spec, TowerSpec, read_spec
+from shortlist_exporters.spec import Spec, read_spec
 from shortlist_exporters.tables import (
     Interactions,
     Table,
@@ -41,23 +38,6 @@ from shortlist_exporters.tables import (
 )
 
 EMBED_BATCH = 4_096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedModel:
-    """A model on its way into the bundle."""
-
-    name: str
-    """Section name: `query_tower`, `item_tower`, `ranker`."""
-    spec: ModelSpec
-    source: Path
-    """The SavedModel folder or the `.onnx` file that it came from."""
-    loaded: LoadedModel
-
-    @property
-    def declared(self) -> Model:
-        """Its manifest entry."""
-        return self.loaded.session.declared
 
 
 def export_bundle(
@@ -90,7 +70,7 @@ def export_bundle(
             name: read_tokens(folder / file.file, file.type)
             for name, file in spec.vocabularies.items()
         }
-        models = _convert(spec, folder, writer, vocabularies)
+        models = convert_models(spec, folder, writer, vocabularies)
         embeddings = _embed(spec, folder, models, items)
         manifest = {
             "version": version or now.strftime("%Y%m%dT%H%M%SZ"),
@@ -153,88 +133,6 @@ def _users_of_tower(spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[in
             if tensor.source == "user.id" and isinstance(transform, Lookup):
                 return Table(ids=[str(token) for token in tokens[transform.vocabulary]], columns=[])
     return Table(ids=[], columns=[])
-
-
-def _convert(
-    spec: Spec,
-    folder: Path,
-    writer: BundleWriter,
-    tokens: Mapping[str, Sequence[str] | Sequence[int]],
-) -> dict[str, ExportedModel]:
-    vocabularies = {name: VocabularyIndex(known) for name, known in tokens.items()}
-    models = {}
-    wanted: dict[str, ModelSpec | None] = {
-        "query_tower": spec.query_tower,
-        "item_tower": spec.item_tower,
-        "ranker": spec.ranker,
-    }
-    for name, model in wanted.items():
-        if model is None:
-            continue
-        file = f"models/{name}.onnx"
-        source = folder / model.model
-        with step(f"convert {name.replace('_', ' ')}"):
-            outputs = [model.output] if isinstance(model, TowerSpec) else list(_weights(model))
-            sizes = {name: len(known) for name, known in tokens.items()}
-            _to_onnx(name, source, writer.path(file), model, outputs, sizes)
-            declared = _declare(name, file, writer.path(file), model, outputs)
-            loaded = LoadedModel(
-                OnnxSession(writer.path(file), declared),
-                ModelInputs(declared, spec.features, vocabularies),
-            )
-        models[name] = ExportedModel(name=name, spec=model, source=source, loaded=loaded)
-    return models
-
-
-def _weights(model: ModelSpec) -> Mapping[str, float]:
-    assert isinstance(model, RankerSpec)
-    return model.weights
-
-
-def _to_onnx(
-    name: str,
-    source: Path,
-    target: Path,
-    model: ModelSpec,
-    outputs: list[str],
-    vocabulary_sizes: Mapping[str, int],
-) -> None:
-    if source.suffix == ".onnx":
-        if not source.is_file():
-            raise SpecError(f"{name}: {source}: no such file; expected an ONNX model")
-        from shortlist_exporters.onnx.model_file import check_model_file
-
-        check_model_file(source)
-        shutil.copyfile(source, target)
-    elif source.is_dir():
-        from shortlist_exporters.onnx.tensorflow import convert_saved_model
-
-        convert_saved_model(
-            source,
-            target,
-            inputs=model.inputs,
-            outputs=outputs,
-            vocabulary_sizes=vocabulary_sizes,
-            tolerance=model.tolerance,
-        )
-    else:
-        raise SpecError(
-            f"{name}: {source}: expected a SavedModel folder or an .onnx file, found neither"
-        )
-
-
-def _declare(name: str, file: str, path: Path, model: ModelSpec, outputs: list[str]) -> Model:
-    _, found = read_signature(path)
-    if missing := [output for output in outputs if output not in found]:
-        raise SpecError(f"{name}: expected an output {missing[0]!r}, the model has {sorted(found)}")
-    if wrong := [output for output in outputs if found[output][0] != "float32"]:
-        raise SpecError(f"{name}: output {wrong[0]!r}: expected float32, got {found[wrong[0]][0]}")
-    return Model(
-        file=file,
-        inputs=model.inputs,
-        outputs=[Output(name=output, shape=found[output][1]) for output in outputs],
-        tolerance=model.tolerance,
-    )
 
 
 def _embed(

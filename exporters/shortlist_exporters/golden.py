@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,9 @@ from shortlist_server.runtime.models import item_feeds
 from shortlist_server.runtime.parity import check_parity
 
 from shortlist_exporters.errors import ConversionError, SpecError
+from shortlist_exporters.exported_model import ExportedModel
 from shortlist_exporters.spec import GoldenSpec
 from shortlist_exporters.tables import Interactions, Table
-
-if TYPE_CHECKING:
-    from shortlist_exporters.export import ExportedModel
 
 REQUEST_COUNT = 32
 ITEM_COUNT = 16

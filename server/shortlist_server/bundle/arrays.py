@@ -88,13 +88,14 @@ class ArrayReader:
 
     def ids(self, files: Strings, count: int | None) -> list[str]:
         """Read ids: texts of 1 to 256 bytes, none twice."""
-        ids = self.strings(files, count).tolist()
+        texts = self.strings(files, count)
+        ids = texts.tolist()
         if len(set(ids)) != len(ids):
             raise BundleCorrupt(
                 f"{files.utf8}: expected ids without repetition, got {len(ids) - len(set(ids))} "
                 "repeated"
             )
-        lengths = np.diff(np.load(self._folder / files.offsets, mmap_mode="r", allow_pickle=False))
+        lengths = np.diff(texts.offsets)
         if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= ID_BYTES_MAX):
             raise BundleCorrupt(
                 f"{files.utf8}: expected ids of 1 to {ID_BYTES_MAX} bytes, got one of "

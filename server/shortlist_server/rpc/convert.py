@@ -74,14 +74,13 @@ VALUE_TYPES = {
 def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
     """Return what a RecommendRequest chooses."""
     limit = request.limit or LIMIT_DEFAULT
-    seen = request.exclusions.seen if request.exclusions.HasField("seen") else True
     return Options(
         limit=limit,
         candidate_count=request.retrieval.candidate_count or max(CANDIDATES_DEFAULT, limit),
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
         excluded_item_ids=request.exclusions.item_ids,
-        exclude_seen=seen,
+        exclude_seen=_exclude_seen(request.exclusions),
         attributes=tuple(request.attributes),
         output_weights=dict(request.output_weights),
         strict=request.strict,
@@ -91,14 +90,13 @@ def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
 def retrieve_options(request: recommendation_pb2.RetrieveRequest) -> Options:
     """Return what a RetrieveRequest chooses."""
     count = request.retrieval.candidate_count or CANDIDATES_DEFAULT
-    seen = request.exclusions.seen if request.exclusions.HasField("seen") else True
     return Options(
         limit=count,
         candidate_count=count,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
         excluded_item_ids=request.exclusions.item_ids,
-        exclude_seen=seen,
+        exclude_seen=_exclude_seen(request.exclusions),
         attributes=tuple(request.attributes),
         strict=request.strict,
     )
@@ -145,6 +143,10 @@ def query(message: types_pb2.Query) -> Query:
 def similar_query(request: recommendation_pb2.FindSimilarItemsRequest) -> Query:
     """Return the query that asks for items like one item."""
     return Query(subject=Examples(item_ids=(request.item_id,), field="item_id"))
+
+
+def _exclude_seen(exclusions: types_pb2.Exclusions) -> bool:
+    return exclusions.seen if exclusions.HasField("seen") else True
 
 
 def _user(user: types_pb2.UserQuery) -> User:
