@@ -32,7 +32,8 @@ from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server.app import Generation, load_generation
 from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.types import Options, Query, User
+from shortlist_server.funnel.options import Options
+from shortlist_server.funnel.types import Query, User
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks/results/bench.json"
@@ -105,7 +106,7 @@ def machine() -> dict[str, Any]:
 
 def measure(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure one job, from its kernels out to 16 callers."""
-    generation = load_generation(job.bundle, exact_items_max=10_000)
+    generation = load_generation(job.bundle)
     table, vocabularies = generation.bundle.users, generation.bundle.vocabularies
     users = [str(user) for user in (vocabularies["users"] if table is None else table.ids)]
     np.random.default_rng(1).shuffle(users)

@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from shortlist_exporters.evaluation.served import evaluate
 from shortlist_exporters.onnx.tensorflow import SavedModel
-from shortlist_server.app import Generation, load_generation
+from shortlist_server.app import Generation, GenerationOptions, load_generation
 from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.types import Options, Query, User
+from shortlist_server.funnel.options import Options
+from shortlist_server.funnel.types import Query, User
 from shortlist_server.runtime.models import item_feeds, load_models
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +58,7 @@ def main() -> None:
         evaluate(bundle, test, exclude_seen=False, ef=EF),
     ]
     report = {
-        "data": load_generation(bundle, exact_items_max=0).bundle.manifest.data.name,
+        "data": load_generation(bundle).bundle.manifest.data.name,
         "seed": seed,
         "pair_count": len(test),
         "evaluations": [figures.as_json() for figures in evaluations],
@@ -79,7 +80,7 @@ def agreement(folder: Path, trained: Path) -> dict[str, Any]:
     nearest candidates, ranker, sort. Both leave out what the user has seen and search exactly. The
     users are all that the bundle knows, and unknown ones with the features of known ones.
     """
-    generation = load_generation(folder, exact_items_max=0)
+    generation = load_generation(folder, GenerationOptions(exact_items_max=0))
     bundle = generation.bundle
     models = load_models(bundle)
     towers = {name: SavedModel(trained / name) for name in models}

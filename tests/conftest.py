@@ -43,7 +43,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def generation(tiny_bundle: Path) -> app.Generation:
     """The tiny bundle, loaded."""
-    return app.load_generation(tiny_bundle, exact_items_max=10_000)
+    return app.load_generation(tiny_bundle)
 
 
 class RunningServer:

@@ -287,6 +287,9 @@ def _sections(
             "rows": writer.array("popularity/rows.npy", rows),
             "scores": writer.array("popularity/scores.npy", scores),
         }
+    if spec.sources:
+        entries = [entry.model_dump(mode="json", exclude_none=True) for entry in spec.sources]
+        sections["sources"] = {"required": True, "list": entries}
     if users is not None:
         offsets, seen = _seen(users, interactions)
         sections["users"] = {

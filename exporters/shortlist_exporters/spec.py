@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from shortlist_server.bundle.manifest import Data, Feature, Input, Tolerance
+from shortlist_server.bundle.manifest import Data, Feature, Input, SourceEntry, Tolerance
 from shortlist_server.bundle.transforms import Name
 
 from shortlist_exporters.errors import SpecError
@@ -131,6 +131,10 @@ class Spec(Part):
     query_tower: TowerSpec | None = None
     item_tower: TowerSpec | None = None
     ranker: RankerSpec | None = None
+    sources: list[SourceEntry] = []
+    """Where candidates come from for requests that name no sources: as in the bundle, see
+    `docs/bundle.md`. Absent: the items nearest to the query embedding.
+    """
     index: IndexSpec = IndexSpec()
     golden: GoldenSpec | None = None
 

@@ -99,7 +99,7 @@ def _serve(config: Any, parsed: argparse.Namespace) -> int:
 def _check(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
 
-    generation = app.load_generation(config.bundle, exact_items_max=config.exact_items_max)
+    generation = app.load_generation(config.bundle, app.generation_options(config))
     manifest = generation.bundle.manifest
     report = {
         "bundle": {

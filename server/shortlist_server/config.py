@@ -55,6 +55,27 @@ class ServerConfig(BaseSettings):
     the graph misses.
     """
 
+    filter_cache_bytes: int = Field(default=64 << 20, ge=0, le=1 << 40)
+    """Memory for the masks of filters that were asked for before, in bytes. Only speed."""
+
+    source_share: float = Field(default=0.6, gt=0, le=1)
+    """Share of a call's time budget after which sources of candidates are given up, once one has
+    answered. Changes answers only where a source is late; they say so.
+    """
+
+    diversity_share: float = Field(default=0.9, gt=0, le=1)
+    """Share of a call's time budget by which diversity must be done; it is left out where there is
+    no time for it, and the answer says so.
+    """
+
+    recall_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the approximate searches that are answered again by exact search, off their path,
+    to measure recall (GetCatalogStats). 0 switches it off. Only speed.
+    """
+
+    recall_cpu_share: float = Field(default=0.02, gt=0, le=1)
+    """Most of one core that measuring recall may take."""
+
     message_bytes_max: int = Field(default=4 << 20, ge=1_024, le=1 << 30)
     """Largest request, in bytes; a larger one is refused before it is read."""
 

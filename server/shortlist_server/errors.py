@@ -9,6 +9,8 @@
         - FeatureTypeMismatch
         - UnknownFeature
         - UnknownAttribute
+        - AttributeTypeMismatch
+        - UnknownSource
         - UnknownItem
         - UnknownOutput
         - ExcludedItemRequested
@@ -95,9 +97,23 @@ class UnknownFeature(RequestError):
 
 
 class UnknownAttribute(RequestError):
-    """The bundle declares no such item attribute (strict mode)."""
+    """The bundle declares no such item attribute (in `attributes`: strict mode)."""
 
     reason = "UNKNOWN_ATTRIBUTE"
+
+
+class AttributeTypeMismatch(RequestError):
+    """An item attribute is compared with a value of another type, or by a condition that its type
+    does not have.
+    """
+
+    reason = "ATTRIBUTE_TYPE_MISMATCH"
+
+
+class UnknownSource(RequestError):
+    """The bundle configures no source of this name."""
+
+    reason = "UNKNOWN_SOURCE"
 
 
 class UnknownItem(RequestError):

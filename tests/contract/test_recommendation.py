@@ -168,11 +168,16 @@ def test_user_of_whom_nothing_is_known_gets_the_popular_items(
         assert answer.info.stages[3].outcome == types.STAGE_OUTCOME_SKIPPED
 
 
-def test_popularity_that_runs_out_says_so(stub: Stub, generation: Generation) -> None:
+def test_popularity_ends_with_the_items_that_nobody_has_used(
+    stub: Stub, generation: Generation
+) -> None:
     assert generation.bundle.popularity is not None
+    popular = [generation.catalog.item_id(row) for row in generation.bundle.popularity.rows]
     answer = recommend(stub, user("nobody"), limit=500)
-    assert len(answer.items) == len(generation.bundle.popularity.rows) < ITEM_COUNT
-    assert answer.info.shortfall_reason == types.SHORTFALL_REASON_POPULARITY_EXHAUSTED
+    assert len(popular) < ITEM_COUNT
+    assert ids(answer)[: len(popular)] == popular
+    assert len(set(ids(answer))) == len(answer.items) == ITEM_COUNT
+    assert answer.info.shortfall_reason == types.SHORTFALL_REASON_CATALOG_EXHAUSTED
 
 
 def test_unknown_user_with_features_goes_through_the_towers_and_is_flagged(stub: Stub) -> None:

@@ -27,7 +27,10 @@ from shortlist.v1 import types_pb2 as types
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server.app import Generation
+from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
+from shortlist_server.funnel.gather import Gatherer
+from shortlist_server.funnel.stages import SourceQuery
 from shortlist_server.rpc.server import SERVICE_NAMES
 
 USER = types.Query(user=types.UserQuery(id="u1"))
@@ -46,12 +49,15 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     assert set(database.get_services()) == {
         "shortlist.v1.RecommendationService",
         "shortlist.v1.BundleService",
+        "shortlist.v1.CatalogService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
     file = database.FindFileContainingSymbol("shortlist.v1.RecommendationService")
     assert [method.name for method in file.service[0].method] == [
         "Recommend",
+        "StreamRecommend",
+        "BatchRecommend",
         "Retrieve",
         "Rank",
         "FindSimilarItems",
@@ -66,13 +72,16 @@ class StalledSource:
         self.gate = threading.Event()
         self.begun = threading.Semaphore(0)
 
-    def retrieve(self, *arguments: Any, **options: Any) -> Any:
+    waits = False
+    filters = True
+
+    def skip_reason(self, ask: SourceQuery) -> str:
+        return str(self._source.skip_reason(ask))
+
+    def retrieve(self, ask: SourceQuery) -> Any:
         self.begun.release()
         assert self.gate.wait(timeout=20)
-        return self._source.retrieve(*arguments, **options)
-
-    def score(self, *arguments: Any) -> Any:
-        return self._source.score(*arguments)
+        return self._source.retrieve(ask)
 
 
 class CountingRanker:
@@ -81,28 +90,32 @@ class CountingRanker:
     def __init__(self, ranker: Any) -> None:
         self._ranker = ranker
         self.call_count = 0
-        self.output_names, self.weights, self.needs_user = (
-            ranker.output_names,
-            ranker.weights,
-            ranker.needs_user,
-        )
+        self.output_names, self.weights = ranker.output_names, ranker.weights
+        self.needs_user, self.chunk_rows = ranker.needs_user, ranker.chunk_rows
 
-    def rank(self, *arguments: Any) -> Any:
+    def rank(self, *arguments: Any, **options: Any) -> Any:
         self.call_count += 1
-        return self._ranker.rank(*arguments)
+        return self._ranker.rank(*arguments, **options)
 
 
 def altered(generation: Generation, **parts: Any) -> Generation:
     """The generation with some stages of its funnel replaced."""
     own = generation.funnel
+    nearest = parts.pop("nearest", own._gatherer._kinds["nearest"])
+    kinds = {**own._gatherer._kinds, "nearest": nearest}
     stages = {
         "catalog": own._catalog,
         "encoder": own._encoder,
-        "nearest": own._nearest,
-        "popular": own._popular,
+        "gatherer": Gatherer(kinds, own._encoder, share=0.6),
+        "sources": own._sources,
         "ranker": own._ranker,
+        "shares": Shares(),
     }
     return dataclasses.replace(generation, funnel=Funnel(**(stages | parts)))
+
+
+def nearest_of(generation: Generation) -> Any:
+    return generation.funnel._gatherer._kinds["nearest"]
 
 
 Serve = Callable[..., Any]
@@ -124,7 +137,7 @@ def serve(tiny_bundle: Path, server: Any) -> Iterator[Serve]:
 
 def test_no_stage_begins_after_the_deadline(generation: Generation, serve: Serve) -> None:
     source, ranker = (
-        StalledSource(generation.funnel._nearest),
+        StalledSource(nearest_of(generation)),
         CountingRanker(generation.funnel._ranker),
     )
     target = serve(altered(generation, nearest=source, ranker=ranker)).target
@@ -141,7 +154,7 @@ def test_no_stage_begins_after_the_deadline(generation: Generation, serve: Serve
 def test_call_without_a_deadline_gets_the_servers_own(
     generation: Generation, serve: Serve, refuse: Any
 ) -> None:
-    source = StalledSource(generation.funnel._nearest)
+    source = StalledSource(nearest_of(generation))
     target = serve(altered(generation, nearest=source), default_timeout_ms=50).target
     with grpc.insecure_channel(target) as channel, ThreadPoolExecutor(1) as pool:
         stub = RecommendationServiceStub(channel)
@@ -152,13 +165,13 @@ def test_call_without_a_deadline_gets_the_servers_own(
         refusal = call.result(timeout=10)
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refusal.info.reason == "DEADLINE_EXCEEDED"
-    assert refusal.info.metadata["stage"] == "ranking"
+    assert refusal.info.metadata["stage"] == "retrieval"
 
 
 def test_requests_beyond_the_queue_are_refused_with_a_delay(
     generation: Generation, serve: Serve
 ) -> None:
-    source = StalledSource(generation.funnel._nearest)
+    source = StalledSource(nearest_of(generation))
     target = serve(altered(generation, nearest=source), waiting_max=1).target
     with grpc.insecure_channel(target) as channel:
         stub = RecommendationServiceStub(channel)
@@ -193,7 +206,7 @@ def test_log_of_the_library_tells_of_faults_but_not_of_callers_who_have_gone(
 class BrokenRanker(CountingRanker):
     """A ranker with a fault."""
 
-    def rank(self, *arguments: Any) -> Any:
+    def rank(self, *arguments: Any, **options: Any) -> Any:
         raise RuntimeError("secret detail at /home/someone")
 
 
@@ -215,7 +228,7 @@ def test_fault_is_internal_with_a_fixed_text_and_a_log_entry(
 class NanRanker(CountingRanker):
     """A ranker whose model gives numbers that are none."""
 
-    def rank(self, query: Any, rows: Any, scores: Any) -> Any:
+    def rank(self, *arguments: Any, **options: Any) -> Any:
         from shortlist_server.stages.ranking import OnnxRanker
 
         assert isinstance(self._ranker, OnnxRanker)
@@ -228,7 +241,7 @@ class NanRanker(CountingRanker):
             item_ids=self._ranker._item_ids,
             weights=self.weights,
         )
-        return broken.rank(query, rows, scores)
+        return broken.rank(*arguments, **options)
 
 
 def test_model_that_gives_nan_never_orders_a_list(
@@ -266,7 +279,7 @@ def test_bundle_without_a_ranker_keeps_the_order_of_retrieval(
 def test_draining_turns_health_first_and_finishes_calls_in_flight(
     generation: Generation, serve: Serve
 ) -> None:
-    source = StalledSource(generation.funnel._nearest)
+    source = StalledSource(nearest_of(generation))
     running = serve(altered(generation, nearest=source), drain_notice_ms=300)
     with grpc.insecure_channel(running.target) as channel, ThreadPoolExecutor(1) as pool:
         stub = RecommendationServiceStub(channel)

@@ -239,6 +239,45 @@ class Popularity(Section):
     """float32 [n]: never rising."""
 
 
+class SourceEntry(Part):
+    """One source of candidates, as requests get it that name none; see `docs/sources.md`."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    """Name in answers; that of the kind where absent."""
+    kind: Literal["nearest", "recent_history", "popularity"]
+    candidate_count: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Most candidates; the request's number where absent."""
+    event_count: Annotated[int, Field(ge=1, le=1000)] = 10
+    """`recent_history`: how many events from the end of the history count."""
+    attribute: str = ""
+    """`popularity`: the attribute whose value the items must have; overall where empty."""
+    value: Scalar | None = None
+    feature: str = ""
+    """`popularity`: full name of the feature that holds the value, where `value` is absent."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> SourceEntry:
+        of_value = self.value is not None or bool(self.feature)
+        if self.kind != "popularity" and (self.attribute or of_value):
+            raise ValueError(f"{self.kind}: expected no attribute, value or feature")
+        if bool(self.attribute) != of_value or (self.value is not None and self.feature):
+            raise ValueError("popularity: expected attribute with value or feature, or neither")
+        return self
+
+
+class Sources(Section):
+    """Where candidates come from, in this order, for requests that name no sources."""
+
+    list: Annotated[tuple[SourceEntry, ...], Field(min_length=1, max_length=16, strict=False)]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Sources:
+        names = [entry.name or entry.kind for entry in self.list]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected a name for each source, got {names}")
+        return self
+
+
 class Users(Section):
     """Known users: their features and what they have seen."""
 
@@ -256,6 +295,7 @@ SECTIONS: dict[str, type[Section]] = {
     "ranker": Ranker,
     "popularity": Popularity,
     "users": Users,
+    "sources": Sources,
 }
 """The sections that this version knows, by name."""
 
@@ -308,9 +348,18 @@ class Manifest(Part):
                     f"user column {column.name!r}: expected {wanted}, as its feature, "
                     f"got {column.type}"
                 )
+        self._check_sources(declared)
         if not 1970 <= self.created.year <= 9000:
             raise ValueError(f"created: expected a year from 1970 to 9000, got {self.created}")
         return self
+
+    def _check_sources(self, declared: dict[str, ValueType]) -> None:
+        columns = {column.name for column in self.items.columns}
+        for entry in self.sources.list if self.sources else ():
+            if entry.attribute and entry.attribute not in columns:
+                raise ValueError(f"source: {entry.attribute!r} is no item column")
+            if entry.feature and entry.feature not in declared:
+                raise ValueError(f"source: {entry.feature!r} is no declared feature")
 
     @property
     def query_tower(self) -> Tower | None:
@@ -336,6 +385,11 @@ class Manifest(Part):
     def users(self) -> Users | None:
         """The known users, if the bundle has them."""
         return self._section("users", Users)
+
+    @property
+    def sources(self) -> Sources | None:
+        """The sources of candidates, if the bundle says."""
+        return self._section("sources", Sources)
 
     def _section(self, name: str, kind: type[SectionT]) -> SectionT | None:
         body = self.sections.get(name)

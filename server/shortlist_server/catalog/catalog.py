@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from shortlist_server.bundle.columns import CellValue
+import numpy as np
+
+from shortlist_server.bundle.columns import CellValue, ColumnArray, StringArray
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.bundle.transforms import Lookup
-from shortlist_server.funnel.types import NO_ROWS, FeatureValue, Rows
+from shortlist_server.funnel.allowed import Selection
+from shortlist_server.funnel.arrays import NO_ROWS, Rows
+from shortlist_server.funnel.filter import AnyOf, Contains, Filter, IsIn, Scalar
+from shortlist_server.funnel.types import FeatureValue
+from shortlist_server.index.filters import AttributeColumn, AttributeFilters, FilterOptions
 
 
 class BundleCatalog:
@@ -15,9 +22,14 @@ class BundleCatalog:
     `funnel.stages.Catalog`.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Index the ids of a bundle."""
+    def __init__(self, bundle: Bundle, filters: FilterOptions) -> None:
+        """Index the ids and the attributes of a bundle."""
         self._bundle = bundle
+        self._filters = AttributeFilters(
+            {name: _attribute(column) for name, column in bundle.item_columns.items()},
+            len(bundle.item_ids),
+            filters,
+        )
         self._rows = {item_id: row for row, item_id in enumerate(bundle.item_ids)}
         self.attribute_names: Sequence[str] = tuple(bundle.item_columns)
         self.feature_types: Mapping[str, str] = {
@@ -46,6 +58,50 @@ class BundleCatalog:
         """Return the row of an item, or None if it is unknown."""
         return self._rows.get(item_id)
 
+    def rows(self, item_ids: Sequence[str]) -> Rows:
+        """Return the rows of the items that are known, in order, int64."""
+        found = [row for row in map(self._rows.get, item_ids) if row is not None]
+        return np.array(found, np.int64) if found else NO_ROWS
+
+    def select(self, wanted: Filter | None, unwanted: Filter | None = None) -> Selection | None:
+        """Return the items that match one filter and not the other; see `AttributeFilters`."""
+        return self._filters.select(wanted, unwanted)
+
+    def select_value(self, name: str, value: FeatureValue, field: str) -> Selection:
+        """Return the items whose attribute has, or holds, one of the values.
+
+        Raises:
+            UnknownAttribute: there is no such attribute.
+            AttributeTypeMismatch: the value is of another type.
+        """
+        values: tuple[Scalar, ...] = (
+            (value,) if isinstance(value, (str, int, float)) else tuple(value)
+        )
+        column = self._filters.column(name, field)
+        if not values:
+            return Selection("", lambda: np.zeros(self.size, np.bool_))
+        wanted: Filter = (
+            AnyOf(tuple(Contains(attribute=name, value=one, field=field) for one in values))
+            if column.is_list
+            else IsIn(attribute=name, values=values, field=field)
+        )
+        selection = self._filters.select(wanted)
+        assert selection is not None
+        return selection
+
+    def check_attribute(self, name: str, field: str) -> None:
+        """Check that there is an attribute of this name.
+
+        Raises:
+            UnknownAttribute: there is none.
+        """
+        self._filters.column(name, field)
+
+    def attribute_codes(self, name: str, row: int) -> Sequence[Any]:
+        """Return the values of an item's attribute, as what can be compared."""
+        codes: list[Any] = self._filters.columns[name].codes_of(row).tolist()
+        return codes
+
     def item_id(self, row: int) -> str:
         """Return the id of the item at a row."""
         return self._bundle.item_ids[row]
@@ -69,6 +125,16 @@ class BundleCatalog:
         if row is None or self._bundle.users is None:
             return NO_ROWS
         return self._bundle.users.seen(row)
+
+
+def _attribute(column: ColumnArray) -> AttributeColumn:
+    values = column.values
+    return AttributeColumn(
+        column.type,
+        values.tolist() if isinstance(values, StringArray) else values,
+        column.list_offsets,
+        column.valid,
+    )
 
 
 def _vocabulary_of(bundle: Bundle, source: str) -> list[str]:

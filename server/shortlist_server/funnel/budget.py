@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from shortlist_server.errors import DeadlineExceeded
 from shortlist_server.funnel.types import Outcome, StageReport
@@ -27,6 +28,20 @@ class Budget:
         """Return the time on the budget's clock."""
         return self._clock()
 
+    @property
+    def seconds(self) -> float:
+        """The whole budget, in seconds."""
+        return (self._deadline_ns - self.begin_ns) / 1e9
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the budget, in seconds; negative where it is gone."""
+        return (self._deadline_ns - self._clock()) / 1e9
+
+    def share_end_ns(self, share: float) -> int:
+        """Return when so much of the budget has passed, on the budget's clock."""
+        return self.begin_ns + int((self._deadline_ns - self.begin_ns) * share)
+
     def check(self, stage: str) -> None:
         """Let a stage begin.
 
@@ -36,13 +51,38 @@ class Budget:
         if self._clock() >= self._deadline_ns:
             raise DeadlineExceeded(stage)
 
+    def checkpoint(self, stage: str) -> Callable[[], None]:
+        """Return what a stage calls before each piece of its work: raises like `check`."""
+        return lambda: self.check(stage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How the budget is split: by when, as a share of it, each optional part must be done.
+
+    What an answer needs (the query, one source, ranking) may take all that is left.
+    """
+
+    sources: float = 0.6
+    """Sources beside the first one that has answered."""
+    diversity: float = 0.9
+
 
 class Stage:
     """A stage of one request: a context in which it runs, and what it says of itself."""
 
     # A class, not a generator function: entering and leaving it is on the path of every request
     # four times.
-    __slots__ = ("_begin_ns", "_name", "_trace", "items_in", "items_out", "outcome", "plan")
+    __slots__ = (
+        "_begin_ns",
+        "_name",
+        "_outer_ns",
+        "_trace",
+        "items_in",
+        "items_out",
+        "outcome",
+        "plan",
+    )
 
     def __init__(self, trace: Trace, name: str, items_in: int) -> None:
         self._trace = trace
@@ -52,6 +92,12 @@ class Stage:
         self.outcome = Outcome.OK
         self.plan = ""
 
+    def leave_out(self, why: str) -> None:
+        """Say that there was no time for the stage: what came in goes out."""
+        self.outcome = Outcome.OUT_OF_TIME
+        self.plan = why
+        self.items_out = self.items_in
+
     def skip(self, why: str) -> None:
         """Say that the stage does not apply: what came in goes out."""
         self.outcome = Outcome.SKIPPED
@@ -60,24 +106,37 @@ class Stage:
 
     def __enter__(self) -> Stage:
         self._trace.budget.check(self._name)
+        self._outer_ns, self._trace.inner_ns = self._trace.inner_ns, 0
         self._begin_ns = self._trace.budget.now_ns()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._trace.add(self._name, self._begin_ns, self)
+            spent_ns = self._trace.budget.now_ns() - self._begin_ns
+            self._trace.add(self._name, spent_ns - self._trace.inner_ns, self)
+            self._trace.inner_ns = self._outer_ns + spent_ns
 
 
 class Trace:
-    """The stages of one request, in the order in which they ran."""
+    """The stages of one request, in the order in which they ended. A stage inside another counts
+    for itself alone: all durations together are the time that has passed.
+    """
 
-    __slots__ = ("budget", "reports")
+    __slots__ = ("budget", "inner_ns", "reports")
 
     def __init__(self, budget: Budget) -> None:
         """Begin; what has passed of the budget so far is the stage `admission`."""
         self.budget = budget
+        self.inner_ns = 0
+        """Time that stages inside the present one have taken."""
         self.reports: list[StageReport] = []
-        self.add("admission", budget.begin_ns, Stage(self, "admission", 0))
+        self.add("admission", budget.now_ns() - budget.begin_ns, Stage(self, "admission", 0))
+
+    def fork(self) -> Trace:
+        """Return a trace that goes on by itself from here."""
+        fork = Trace(self.budget)
+        fork.reports = self.reports.copy()
+        return fork
 
     def stage(self, name: str, items_in: int = 0) -> Stage:
         """Return a stage to run: `with trace.stage("ranking", 200) as stage: ...`.
@@ -86,12 +145,12 @@ class Trace:
         """
         return Stage(self, name, items_in)
 
-    def add(self, name: str, begin_ns: int, stage: Stage) -> None:
-        """Report a stage that has ended now."""
+    def add(self, name: str, duration_ns: int, stage: Stage) -> None:
+        """Report a stage that has ended."""
         self.reports.append(
             StageReport(
                 name=name,
-                duration_ns=self.budget.now_ns() - begin_ns,
+                duration_ns=duration_ns,
                 items_in=stage.items_in,
                 items_out=stage.items_out,
                 outcome=stage.outcome,

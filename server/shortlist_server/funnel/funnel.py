@@ -6,25 +6,32 @@ begins and reports what it did. Nothing here knows a framework, and no stage kno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from shortlist_server.errors import ExcludedItemRequested, UnknownItem, UnknownOutput
-from shortlist_server.funnel.budget import Budget, Trace
-from shortlist_server.funnel.resolve import resolve, rows_of, shown
-from shortlist_server.funnel.select import select, weighted_sum
-from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker, Source
+from shortlist_server.funnel.answer import cold_start_basis, explanation, shortfall
+from shortlist_server.funnel.arrays import Rows
+from shortlist_server.funnel.budget import Budget, Shares, Trace
+from shortlist_server.funnel.compose import Composer
+from shortlist_server.funnel.gather import Gatherer
+from shortlist_server.funnel.options import Options, SourceOptions
+from shortlist_server.funnel.resolve import resolve, shown
+from shortlist_server.funnel.select import ordered, short_list, weighted_sum
+from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker
 from shortlist_server.funnel.types import (
     Answer,
     Candidates,
     EncodedQuery,
-    Options,
     Query,
     Ranking,
+    RequestWarning,
     ResolvedQuery,
-    Rows,
-    Shortfall,
+    Step,
+    WarningReason,
 )
 
 
@@ -36,40 +43,71 @@ class Funnel:
         *,
         catalog: Catalog,
         encoder: QueryEncoder,
-        nearest: Source,
-        popular: Source,
+        gatherer: Gatherer,
+        sources: Sequence[SourceOptions],
         ranker: Ranker | None,
+        shares: Shares,
     ) -> None:
         """Take the stages.
 
         Args:
             catalog: The items and the users that are known.
             encoder: Turns queries into embeddings.
-            nearest: The source for queries that have an embedding.
-            popular: The source for those that have none.
+            gatherer: Asks the sources of candidates.
+            sources: The sources that are asked where a request names none.
             ranker: None where the bundle has none: the list is then in order of retrieval.
+            shares: How the budget is split.
         """
         self._catalog = catalog
         self._encoder = encoder
-        self._nearest = nearest
-        self._popular = popular
+        self._gatherer = gatherer
+        self._sources = sources
         self._ranker = ranker
+        self._composer = Composer(catalog, encoder, share=shares.diversity)
 
     def recommend(self, query: Query, options: Options, budget: Budget) -> Answer:
         """Run the whole funnel."""
         trace = Trace(budget)
         self._check_weights(options)
+        options = _with_seed(options)
         resolved, encoded = self._encode(query, options, trace)
         candidates = self._retrieve(resolved, encoded, options, trace)
         ranking = self._rank(resolved, encoded, candidates, options, trace)
-        return self._select(resolved, candidates, ranking, options, trace)
+        return self._select(resolved, encoded, candidates, ranking, options, trace)
+
+    def stream(self, query: Query, options: Options, budget: Budget) -> Iterator[Step]:
+        """Run the whole funnel; yields the list in the order of ranking as soon as there is one,
+        and each refinement of it.
+        """
+        trace = Trace(budget)
+        self._check_weights(options)
+        options = _with_seed(options)
+        resolved, encoded = self._encode(query, options, trace)
+        candidates = self._retrieve(resolved, encoded, options, trace)
+        ranking = self._rank(resolved, encoded, candidates, options, trace)
+        refinement = ""
+        if options.selection.diversity:
+            refinement = "diversity"
+            plain = replace(options, selection=replace(options.selection, diversity=0.0))
+            first = self._select(resolved, encoded, candidates, ranking, plain, trace.fork())
+            yield Step(answer=first, refinement="", last=False)
+        answer = self._select(resolved, encoded, candidates, ranking, options, trace)
+        yield Step(answer=answer, refinement=refinement, last=True)
+
+    def waits(self, options: Options) -> bool:
+        """Whether a source of such a request may wait for something outside this process."""
+        return self._gatherer.waits(options.sources or self._sources)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self._gatherer.close()
 
     def retrieve(self, query: Query, options: Options, budget: Budget) -> Answer:
         """Find candidates and leave it at that."""
         trace = Trace(budget)
         resolved, encoded = self._encode(query, options, trace)
         candidates = self._retrieve(resolved, encoded, options, trace)
-        return self._select(resolved, candidates, Ranking(), options, trace)
+        return self._select(resolved, encoded, candidates, Ranking(), options, trace)
 
     def rank(
         self, query: Query, item_ids: Sequence[str], options: Options, budget: Budget
@@ -86,9 +124,10 @@ class Funnel:
         if unknown and options.strict:
             raise UnknownItem("item_ids", expected="ids of items of the bundle", got=shown(unknown))
         resolved, encoded = self._encode(query, options, trace)
-        candidates = self._named(encoded, rows_of(wanted, self._catalog))
+        candidates = self._named(encoded, self._catalog.rows(wanted))
         ranking = self._rank(resolved, encoded, candidates, options, trace, named=True)
-        return self._select(resolved, candidates, ranking, options, trace, unknown_item_ids=unknown)
+        answer = self._select(resolved, encoded, candidates, ranking, options, trace)
+        return replace(answer, unknown_item_ids=unknown, shortfall=None)
 
     # The stages, in order.
 
@@ -96,7 +135,7 @@ class Funnel:
         self, query: Query, options: Options, trace: Trace
     ) -> tuple[ResolvedQuery, EncodedQuery]:
         with trace.stage("query") as stage:
-            resolved = resolve(query, options, self._catalog)
+            resolved = resolve(query, options, self._catalog, self._sources)
             encoded = self._encoder.encode(resolved)
             stage.plan = encoded.plan
         return resolved, encoded
@@ -104,28 +143,47 @@ class Funnel:
     def _retrieve(
         self, resolved: ResolvedQuery, encoded: EncodedQuery, options: Options, trace: Trace
     ) -> Candidates:
-        source = self._popular if encoded.embedding is None else self._nearest
         with trace.stage("retrieval", self._catalog.size) as stage:
-            candidates = source.retrieve(
-                encoded,
-                options.candidate_count,
-                ef=options.ef,
-                exact=options.exact,
-                excluded=resolved.excluded_rows,
+            candidates = self._gatherer.gather(resolved, encoded, options, trace.budget)
+            stage.plan = "; ".join(
+                report.plan if len(candidates.reports) == 1 else f"{report.name}: {report.plan}"
+                for report in candidates.reports
             )
-            stage.plan = candidates.plan
             stage.items_out = len(candidates.rows)
-        return candidates
+        return self._with_pinned(resolved, encoded, candidates)
+
+    def _with_pinned(
+        self, resolved: ResolvedQuery, encoded: EncodedQuery, candidates: Candidates
+    ) -> Candidates:
+        """Add the pinned items that no source found, so that they are ranked with the others."""
+        rows = np.array([row for row, _ in resolved.pins], np.int64)
+        rows = rows[~np.isin(rows, candidates.rows)]
+        if not len(rows):
+            return candidates
+        scores = self._encoder.score(encoded, rows)
+        retrieved = candidates.retrieval_scores
+        if scores is not None and retrieved is not None:
+            retrieved = np.concatenate([retrieved, scores])
+        lowest = candidates.scores.min(initial=0)
+        own = np.full(len(rows), lowest, np.float32) if scores is None else scores
+        return replace(
+            candidates,
+            rows=np.concatenate([candidates.rows, rows]),
+            retrieval_scores=retrieved,
+            scores=np.concatenate([candidates.scores, own]),
+            source_names=(*candidates.source_names, "pinned"),
+            found=(*candidates.found, rows),
+        )
 
     def _named(self, encoded: EncodedQuery, rows: Rows) -> Candidates:
         """Return items that the caller named, in place of candidates that a source found."""
-        scores = self._nearest.score(encoded, rows)
+        scores = self._encoder.score(encoded, rows)
         return Candidates(
             rows=rows,
             retrieval_scores=scores,
             scores=np.zeros(len(rows), np.float32) if scores is None else scores,
-            source="caller",
-            plan="",
+            source_names=("caller",),
+            found=(rows,),
         )
 
     def _rank(
@@ -154,39 +212,74 @@ class Funnel:
             if not len(candidates.rows):
                 stage.skip("no candidates")
                 return Ranking()
-            outputs = ranker.rank(resolved, candidates.rows, candidates.retrieval_scores)
+            chunk_rows = (options.replay and options.replay.ranking_chunk) or ranker.chunk_rows
+            outputs = ranker.rank(
+                resolved,
+                candidates.rows,
+                candidates.retrieval_scores,
+                chunk_rows=chunk_rows,
+                checkpoint=trace.budget.checkpoint("ranking"),
+            )
             weights = options.output_weights or ranker.weights
             stage.items_out = len(candidates.rows)
-            stage.plan = (
-                f"onnx, {' + '.join(f'{weight:g} {name}' for name, weight in weights.items())}"
-            )
+            formula = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+            in_parts = f" {chunk_rows} at a time" if chunk_rows < len(candidates.rows) else ""
+            stage.plan = f"onnx{in_parts}, {formula}"
             return Ranking(
-                scores=weighted_sum(outputs, weights, len(candidates.rows)), outputs=outputs
+                scores=weighted_sum(outputs, weights, len(candidates.rows)),
+                outputs=outputs,
+                weights=weights,
             )
 
     def _select(
         self,
         resolved: ResolvedQuery,
+        encoded: EncodedQuery,
         candidates: Candidates,
         ranking: Ranking,
         options: Options,
         trace: Trace,
-        *,
-        unknown_item_ids: tuple[str, ...] = (),
     ) -> Answer:
+        selection = options.selection
+        seed = None if selection.exploration is None else selection.exploration.seed
         with trace.stage("select", len(candidates.rows)) as stage:
-            items = select(candidates, ranking, options.limit)
+            order = ordered(
+                candidates.rows,
+                candidates.scores if ranking.scores is None else ranking.scores,
+                score_min=selection.score_min,
+                exploration=selection.exploration,
+                seed=seed or 0,
+            )
+            composed = self._composer.compose(candidates.rows, order, resolved.pins, options, trace)
+            items = short_list(candidates, ranking, order, composed.places, composed.diversified)
             stage.items_out = len(items.rows)
-            stage.plan = f"best {len(items.rows)}"
+            stage.plan = f"best {len(items.rows)}" if seed is None else f"drawn with seed {seed}"
+        warnings = resolved.warnings
+        if composed.unpinned:
+            left_out = tuple(self._catalog.item_id(row) for row in composed.unpinned)
+            warnings += (
+                RequestWarning(
+                    reason=WarningReason.PINNED_ITEM_LEFT_OUT,
+                    field="selection.pinned_items",
+                    subjects=left_out,
+                ),
+            )
         return Answer(
             items=items,
-            source=candidates.source,
+            query=resolved,
+            encoded=encoded,
             attributes=resolved.attributes,
             stages=tuple(trace.reports),
-            cold_start=resolved.cold_start,
-            warnings=resolved.warnings,
-            shortfall=_shortfall(candidates, len(items.rows), options.limit),
-            unknown_item_ids=unknown_item_ids,
+            sources=candidates.reports,
+            degraded=(*candidates.degraded, *composed.degraded),
+            cold_start=cold_start_basis(resolved, encoded),
+            warnings=warnings,
+            shortfall=shortfall(candidates, order, resolved, len(items.rows), options.limit),
+            weights=ranking.weights,
+            seed=seed,
+            explanation=explanation(resolved, encoded, items, ranking, self._encoder, self._ranker)
+            if options.explain
+            else None,
         )
 
     def _check_weights(self, options: Options) -> None:
@@ -196,9 +289,10 @@ class Funnel:
             raise UnknownOutput("output_weights", expected=expected, got=shown(unknown))
 
 
-def _shortfall(candidates: Candidates, found: int, wanted: int) -> Shortfall | None:
-    if found >= wanted or candidates.source == "caller":
-        return None
-    if candidates.source == "popularity":
-        return Shortfall.POPULARITY_EXHAUSTED
-    return Shortfall.CATALOG_EXHAUSTED
+def _with_seed(options: Options) -> Options:
+    """Return options whose exploration, if there is any, has a seed."""
+    exploration = options.selection.exploration
+    if exploration is None or exploration.seed is not None:
+        return options
+    chosen = replace(exploration, seed=secrets.randbits(62))
+    return replace(options, selection=replace(options.selection, exploration=chosen))

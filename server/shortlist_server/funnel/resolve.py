@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from shortlist_server.errors import (
+    ExcludedItemRequested,
     FeatureTypeMismatch,
     ItemNotFound,
     UnknownAttribute,
     UnknownFeature,
     UnknownItem,
+    UnknownSource,
 )
+from shortlist_server.funnel.allowed import Allowed
+from shortlist_server.funnel.arrays import NO_ROWS, Rows
+from shortlist_server.funnel.options import Named, Nearest, Options, Popular, SourceOptions
 from shortlist_server.funnel.stages import Catalog
 from shortlist_server.funnel.types import (
-    NO_ROWS,
     Event,
     Examples,
     FeatureValue,
-    Options,
     Query,
     RequestWarning,
     ResolvedQuery,
-    Rows,
     User,
     WarningReason,
 )
@@ -32,15 +35,29 @@ SHOWN_MAX = 100
 """How many names or ids an error or a warning lists."""
 
 
-def resolve(query: Query, options: Options, catalog: Catalog) -> ResolvedQuery:
+def resolve(
+    query: Query,
+    options: Options,
+    catalog: Catalog,
+    configured: Sequence[SourceOptions] = (SourceOptions(settings=Nearest()),),
+) -> ResolvedQuery:
     """Check the names and ids of a request against the bundle.
+
+    Args:
+        query: What is asked for.
+        options: What the caller chose.
+        catalog: The bundle's items, users and names.
+        configured: The bundle's own sources.
 
     Raises:
         ItemNotFound: none of the example items is known.
         FeatureTypeMismatch: a feature has another type than the bundle declares.
+        UnknownAttribute, AttributeTypeMismatch: a filter or a cap does not fit the item attributes.
+        UnknownSource: a source is named that the bundle does not configure.
+        ExcludedItemRequested: an item is both pinned and excluded by id.
         UnknownFeature, UnknownItem, UnknownAttribute: strict was asked for.
     """
-    notes = _Notes(strict=options.strict)
+    notes = Notes(strict=options.strict)
     user = query.subject if isinstance(query.subject, User) else User()
     known = catalog.user_features(user.id) if user.id else None
     seen = catalog.seen(user.id) if known is not None else NO_ROWS
@@ -53,10 +70,14 @@ def resolve(query: Query, options: Options, catalog: Catalog) -> ResolvedQuery:
     example_rows = NO_ROWS
     if isinstance(query.subject, Examples):
         example_rows = _examples(query.subject, catalog, notes)
-    excluded = [example_rows]
-    excluded.append(rows_of(options.excluded_item_ids, catalog))
+    excluded = [example_rows, catalog.rows(options.excluded_item_ids)]
     if options.exclude_seen:
         excluded += [seen, sent_rows]
+    allowed = Allowed(
+        catalog.size, catalog.select(options.filter, options.excluded_filter), _union(excluded)
+    )
+    for cap in options.selection.caps:
+        catalog.check_attribute(cap.attribute, "selection.caps.attribute")
     return ResolvedQuery(
         subject=query.subject,
         user_id=user.id if known is not None else None,
@@ -64,26 +85,85 @@ def resolve(query: Query, options: Options, catalog: Catalog) -> ResolvedQuery:
         history_rows=sent_rows if len(user.history) else seen,
         history=history,
         example_rows=example_rows,
-        excluded_rows=_union(excluded),
+        allowed=allowed,
+        sources=resolve_sources(options, configured, catalog, notes),
+        pins=_pins(options, allowed, catalog, notes),
         attributes=_attributes(options.attributes, catalog, notes),
         warnings=tuple(notes.warnings),
     )
 
 
-def rows_of(item_ids: Iterable[str], catalog: Catalog) -> Rows:
-    """Return the rows of the items that are known, in order."""
-    found = [row for item_id in item_ids if (row := catalog.row(item_id)) is not None]
-    return np.array(found, np.int64) if found else NO_ROWS
+def resolve_sources(
+    options: Options, configured: Sequence[SourceOptions], catalog: Catalog, notes: Notes
+) -> tuple[SourceOptions, ...]:
+    """Return the sources to ask, each with its settings."""
+    if not options.sources:
+        return tuple(configured)
+    by_name = {source.name or source.kind: source for source in configured}
+    resolved = []
+    for position, source in enumerate(options.sources):
+        settings = source.settings
+        count = source.candidate_count
+        if settings is None:
+            if (own := by_name.get(source.name)) is None:
+                raise UnknownSource(
+                    f"sources[{position}].name", expected=shown(sorted(by_name)), got=source.name
+                )
+            settings, count = own.settings, count or own.candidate_count
+        if isinstance(settings, Popular) and settings.attribute:
+            catalog.check_attribute(settings.attribute, f"sources[{position}].popularity.attribute")
+        if isinstance(settings, Named):
+            field = f"sources[{position}].caller.item_ids"
+            unknown = [item for item in settings.item_ids if catalog.row(item) is None]
+            notes.unknown_items(field, unknown)
+        resolved.append(replace(source, settings=settings, candidate_count=count))
+    return tuple(resolved)
 
 
-class _Notes:
+def _pins(
+    options: Options, allowed: Allowed, catalog: Catalog, notes: Notes
+) -> tuple[tuple[int, int | None], ...]:
+    """Return row and place of the pinned items that may be in the answer."""
+    pins = options.selection.pins
+    if not pins:
+        return ()
+    excluded = set(options.excluded_item_ids)
+    if both := [pin.item_id for pin in pins if pin.item_id in excluded]:
+        raise ExcludedItemRequested(
+            "selection.pinned_items",
+            expected="none of exclusions.item_ids",
+            got=shown(both),
+        )
+    known = [pin for pin in pins if catalog.row(pin.item_id) is not None]
+    notes.unknown_items("selection.pinned_items", [pin.item_id for pin in pins if pin not in known])
+    rows = catalog.rows([pin.item_id for pin in known])
+    kept = allowed.among(rows).tolist()
+    notes.add(
+        WarningReason.PINNED_ITEM_LEFT_OUT,
+        "selection.pinned_items",
+        [pin.item_id for pin, may in zip(known, kept, strict=True) if not may],
+    )
+    return tuple(
+        (row, pin.position) for row, pin, may in zip(rows.tolist(), known, kept, strict=True) if may
+    )
+
+
+class Notes:
     """What was wrong so far: a warning each, or an error where the caller asked for strictness."""
 
     def __init__(self, *, strict: bool) -> None:
+        """Begin with nothing wrong."""
         self._strict = strict
         self.warnings: list[RequestWarning] = []
 
-    def add(
+    def add(self, reason: WarningReason, field: str, subjects: Sequence[str]) -> None:
+        """Note what is a warning also where strictness was asked for."""
+        if subjects:
+            self.warnings.append(
+                RequestWarning(reason=reason, field=field, subjects=tuple(subjects))
+            )
+
+    def unknown(
         self,
         reason: WarningReason,
         field: str,
@@ -91,11 +171,16 @@ class _Notes:
         expected: str,
         error: type[UnknownFeature | UnknownItem | UnknownAttribute],
     ) -> None:
-        if not subjects:
-            return
-        if self._strict:
+        """Note names that the bundle does not know."""
+        if subjects and self._strict:
             raise error(field, expected=expected, got=shown(subjects))
-        self.warnings.append(RequestWarning(reason=reason, field=field, subjects=tuple(subjects)))
+        self.add(reason, field, subjects)
+
+    def unknown_items(self, field: str, item_ids: Sequence[str]) -> None:
+        """Note ids of items that the bundle does not have."""
+        self.unknown(
+            WarningReason.UNKNOWN_ITEM, field, item_ids, "ids of items of the bundle", UnknownItem
+        )
 
 
 def shown(names: Sequence[str]) -> str:
@@ -109,7 +194,7 @@ def _features(
     sent: Mapping[str, FeatureValue],
     field: str,
     catalog: Catalog,
-    notes: _Notes,
+    notes: Notes,
 ) -> dict[str, FeatureValue]:
     types = catalog.feature_types
     checked: dict[str, FeatureValue] = {}
@@ -125,7 +210,8 @@ def _features(
     if unknown:
         names = sorted(name.removeprefix(prefix) for name in types if name.startswith(prefix))
         expected = shown(names) or "none: the bundle declares no such features"
-        notes.add(WarningReason.UNKNOWN_FEATURE, field, sorted(unknown), expected, UnknownFeature)
+        reason = WarningReason.UNKNOWN_FEATURE
+        notes.unknown(reason, field, sorted(unknown), expected, UnknownFeature)
     return checked
 
 
@@ -150,7 +236,7 @@ def type_name(value: FeatureValue) -> str:
 
 
 def _history(
-    events: tuple[Event, ...], catalog: Catalog, notes: _Notes
+    events: tuple[Event, ...], catalog: Catalog, notes: Notes
 ) -> tuple[tuple[Event, ...], Rows]:
     known, rows, unknown = [], [], []
     for event in events:
@@ -160,34 +246,22 @@ def _history(
         else:
             known.append(event)
             rows.append(row)
-    notes.add(
-        WarningReason.UNKNOWN_ITEM,
-        "query.user.history",
-        unknown,
-        "ids of items of the bundle",
-        UnknownItem,
-    )
+    notes.unknown_items("query.user.history", unknown)
     return tuple(known), np.array(rows, np.int64) if rows else NO_ROWS
 
 
-def _examples(examples: Examples, catalog: Catalog, notes: _Notes) -> Rows:
+def _examples(examples: Examples, catalog: Catalog, notes: Notes) -> Rows:
     unknown = [item_id for item_id in examples.item_ids if catalog.row(item_id) is None]
     if len(unknown) == len(examples.item_ids):
         raise ItemNotFound(examples.field, got=shown(unknown))
-    notes.add(
-        WarningReason.UNKNOWN_ITEM,
-        examples.field,
-        unknown,
-        "ids of items of the bundle",
-        UnknownItem,
-    )
-    return np.unique(rows_of(examples.item_ids, catalog))
+    notes.unknown_items(examples.field, unknown)
+    return np.unique(catalog.rows(examples.item_ids))
 
 
-def _attributes(wanted: tuple[str, ...], catalog: Catalog, notes: _Notes) -> tuple[str, ...]:
+def _attributes(wanted: tuple[str, ...], catalog: Catalog, notes: Notes) -> tuple[str, ...]:
     names = catalog.attribute_names
     unknown = [name for name in dict.fromkeys(wanted) if name != "*" and name not in names]
-    notes.add(
+    notes.unknown(
         WarningReason.UNKNOWN_ATTRIBUTE,
         "attributes",
         unknown,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from shortlist_server.funnel.types import (
-    Candidates,
-    EncodedQuery,
-    FeatureValue,
-    Floats,
-    ResolvedQuery,
-    Rows,
-)
+from numpy.typing import NDArray
+
+from shortlist_server.funnel.allowed import Allowed, Selection
+from shortlist_server.funnel.arrays import Floats, Rows
+from shortlist_server.funnel.filter import Filter
+from shortlist_server.funnel.options import SourceSettings
+from shortlist_server.funnel.types import EncodedQuery, FeatureValue, Found, ResolvedQuery
+
+Checkpoint = Callable[[], None]
+"""Called before each piece of work; raises where there is no time for more."""
 
 
 class Catalog(Protocol):
@@ -33,6 +36,32 @@ class Catalog(Protocol):
     def row(self, item_id: str) -> int | None:
         """Return the row of an item, or None if it is unknown."""
 
+    def item_id(self, row: int) -> str:
+        """Return the id of the item at a row."""
+
+    def rows(self, item_ids: Sequence[str]) -> Rows:
+        """Return the rows of the items that are known, in order, int64."""
+
+    def select(self, wanted: Filter | None, unwanted: Filter | None) -> Selection | None:
+        """Return the items that match one filter and not the other; None where both are None.
+
+        Raises:
+            UnknownAttribute: a filter names an attribute that there is not.
+            AttributeTypeMismatch: a value, or the condition, does not fit the attribute's type.
+        """
+
+    def check_attribute(self, name: str, field: str) -> None:
+        """Check that there is an attribute of this name.
+
+        Raises:
+            UnknownAttribute: there is none.
+        """
+
+    def attribute_codes(self, name: str, row: int) -> Sequence[Any]:
+        """Return the values of an item's attribute, as what can be compared: none, one or, where
+        it is multi-valued, several.
+        """
+
     def user_features(self, user_id: str) -> Mapping[str, FeatureValue] | None:
         """Return what is known of a user, by full name, or None if he is unknown."""
 
@@ -52,26 +81,58 @@ class QueryEncoder(Protocol):
             DimensionMismatch: the caller's embedding has not as many components as the items'.
         """
 
-
-class Source(Protocol):
-    """Finds candidates."""
-
-    def retrieve(
-        self, query: EncodedQuery, k: int, *, ef: int | None, exact: bool, excluded: Rows
-    ) -> Candidates:
-        """Return the k best items for a query, or as many as exist, none of the excluded.
-
-        Args:
-            query: With an embedding, unless the source needs none.
-            k: 1..4,096.
-            ef: Search width; None leaves the choice of the search to the source.
-            exact: Whether every item must be compared.
-            excluded: Rows, without repetition.
+    def score(self, query: EncodedQuery, rows: Rows) -> Floats | None:
+        """Return how similar items are to the query, float32 [n], or None where it has no
+        embedding.
         """
 
-    def score(self, query: EncodedQuery, rows: Rows) -> Floats | None:
-        """Return the retrieval scores of items, float32 [n], or None where the query has no
-        embedding.
+    def directions(self, rows: Rows) -> Floats:
+        """Return the item embeddings at unit length, float32 [n, dimension]."""
+
+    def inputs(self, query: ResolvedQuery, encoded: EncodedQuery) -> Mapping[str, NDArray[Any]]:
+        """Return what the query tower was fed, by name; empty where it was not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceQuery:
+    """What a source is asked."""
+
+    query: ResolvedQuery
+    encoded: EncodedQuery
+    settings: SourceSettings
+    k: int
+    """Most items wanted: 1..4,096."""
+    allowed: Allowed
+    """Which items may come back."""
+    ef: int | None
+    """Search width; None leaves the choice of the search to the source."""
+    exact: bool
+    """Whether every item must be compared."""
+    checkpoint: Checkpoint
+    plan: str
+    """The plan of an earlier run that is to be followed; empty: the source chooses."""
+
+
+class Source(Protocol):
+    """Finds candidates. A kind of source is one object, asked by many requests at once."""
+
+    waits: bool
+    """Whether it may wait for something outside this process: it then runs in a thread of its own,
+    beside the others, and is given up when its share of the budget is gone.
+    """
+    filters: bool
+    """Whether all that it returns is allowed; the funnel strikes out the rest for a source that
+    cannot.
+    """
+
+    def skip_reason(self, ask: SourceQuery) -> str:
+        """Return why the source does not apply to a query, in a few words; empty where it does."""
+
+    def retrieve(self, ask: SourceQuery) -> Found:
+        """Return the best items for a query, or as many as there are, without repetition.
+
+        It may raise what it likes: a source that fails is reported and the others answer. What
+        `ask.checkpoint` raises must pass.
         """
 
 
@@ -90,11 +151,33 @@ class Ranker(Protocol):
     def needs_user(self) -> bool:
         """Whether an input says something about the user."""
 
+    @property
+    def chunk_rows(self) -> int:
+        """Most candidates that are ranked by one kernel call, so that it is short."""
+
     def rank(
-        self, query: ResolvedQuery, rows: Rows, retrieval_scores: Floats | None
+        self,
+        query: ResolvedQuery,
+        rows: Rows,
+        retrieval_scores: Floats | None,
+        *,
+        chunk_rows: int,
+        checkpoint: Checkpoint,
     ) -> Mapping[str, Floats]:
         """Return the outputs for each item by name, float32 [n] each.
+
+        Args:
+            query: The query.
+            rows: The candidates, 1 or more.
+            retrieval_scores: float32 [n]; None where there are none.
+            chunk_rows: Candidates in one kernel call.
+            checkpoint: Called before each kernel call.
 
         Raises:
             ModelOutputInvalid: an output is not finite.
         """
+
+    def inputs(
+        self, query: ResolvedQuery, rows: Rows, retrieval_scores: Floats | None
+    ) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
+        """Return what was fed for the query, [1, ...], and for each item, [n, ...], by name."""

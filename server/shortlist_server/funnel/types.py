@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+from shortlist_server.funnel.allowed import Allowed
+from shortlist_server.funnel.arrays import NO_ROWS, Floats, Rows
+from shortlist_server.funnel.options import SourceOptions
+
 FeatureValue = (
     str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float] | Sequence[bool]
 )
-
-NO_ROWS: Rows = np.empty(0, np.int64)
-NO_ROWS.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,34 +66,13 @@ class Query:
     context: Mapping[str, FeatureValue] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the caller may choose about an answer. Every field is in its range already."""
-
-    limit: int = 20
-    """Number of items wanted: 1..500, or 1..4,096 where only candidates are."""
-    candidate_count: int = 200
-    """Number of candidates to retrieve, at least `limit`: 1..4,096."""
-    ef: int | None = None
-    """Search width of the graph; None leaves it, and the choice of the search, to the retrieval
-    stage.
-    """
-    exact: bool = False
-    excluded_item_ids: Sequence[str] = ()
-    exclude_seen: bool = True
-    attributes: tuple[str, ...] = ()
-    """Item attributes to return; `*` means all."""
-    output_weights: Mapping[str, float] = field(default_factory=dict)
-    """Weights of the ranker's outputs; empty means the bundle's own."""
-    strict: bool = False
-
-
 class WarningReason(Enum):
     """What was wrong with a request that was answered all the same."""
 
     UNKNOWN_FEATURE = "UNKNOWN_FEATURE"
     UNKNOWN_ITEM = "UNKNOWN_ITEM"
     UNKNOWN_ATTRIBUTE = "UNKNOWN_ATTRIBUTE"
+    PINNED_ITEM_LEFT_OUT = "PINNED_ITEM_LEFT_OUT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +104,32 @@ class ResolvedQuery:
     bundle's are used.
     """
     example_rows: Rows
-    excluded_rows: Rows
-    """Rows that must not be in the answer, without repetition."""
+    allowed: Allowed
+    """Which items may be in the answer."""
+    sources: tuple[SourceOptions, ...]
+    """Where candidates come from; every one with its settings."""
+    pins: tuple[tuple[int, int | None], ...]
+    """Row and place of each pinned item that may be in the answer."""
     attributes: tuple[str, ...]
     """Item attributes to return, all known."""
     warnings: tuple[RequestWarning, ...]
+
+    @classmethod
+    def nobody(cls, size: int) -> ResolvedQuery:
+        """Return a query for a user of whom nothing is known, over a catalogue of this size."""
+        return cls(
+            subject=User(),
+            user_id=None,
+            features={},
+            history_rows=NO_ROWS,
+            history=(),
+            example_rows=NO_ROWS,
+            allowed=Allowed(size),
+            sources=(),
+            pins=(),
+            attributes=(),
+            warnings=(),
+        )
 
     @property
     def is_user(self) -> bool:
@@ -158,17 +158,36 @@ class EncodedQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What one source found, best first."""
+
+    rows: Rows
+    """int64 [n], without repetition."""
+    scores: Floats
+    """float32 [n]: what the source ordered them by."""
+    plan: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Items that a source found, best first."""
+    """Items that the sources found, each once: those of the first source in its order, then what
+    the next adds.
+    """
 
     rows: Rows
     """int64 [n], without repetition."""
     retrieval_scores: Floats | None
     """float32 [n], higher is better; None where there is no query embedding."""
     scores: Floats
-    """float32 [n]: what the source ordered them by; the retrieval scores where there are any."""
-    source: str
-    plan: str
+    """float32 [n]: what orders them where they are not ranked; the retrieval scores where there
+    are any.
+    """
+    source_names: tuple[str, ...]
+    """Names of the sources."""
+    found: tuple[Rows, ...]
+    """The rows that each source gave, best first, in the order of `source_names`."""
+    reports: tuple[SourceReport, ...] = ()
+    degraded: tuple[Degradation, ...] = ()
 
 
 class Outcome(Enum):
@@ -176,6 +195,8 @@ class Outcome(Enum):
 
     OK = "OK"
     SKIPPED = "SKIPPED"
+    OUT_OF_TIME = "OUT_OF_TIME"
+    FAILED = "FAILED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,11 +211,55 @@ class StageReport:
     plan: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """One source as it ran for one request."""
+
+    name: str
+    kind: str
+    outcome: Outcome
+    duration_ns: int
+    item_count: int
+    plan: str
+
+
+class DegradedReason(Enum):
+    """Why a part of the funnel was left out."""
+
+    OUT_OF_TIME = "OUT_OF_TIME"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """A part of the funnel that was left out of an answer which is right without it."""
+
+    stage: str
+    source: str = ""
+    """Empty where it is not about a source."""
+    reason: DegradedReason
+    message: str
+    cause: Exception | None = None
+    """What failed, for the log."""
+
+
 class Shortfall(Enum):
     """Why an answer has fewer items than asked for."""
 
     CATALOG_EXHAUSTED = "CATALOG_EXHAUSTED"
     POPULARITY_EXHAUSTED = "POPULARITY_EXHAUSTED"
+    FILTER_EXHAUSTED = "FILTER_EXHAUSTED"
+    SOURCES_EXHAUSTED = "SOURCES_EXHAUSTED"
+    SCORE_MIN = "SCORE_MIN"
+    CAPS = "CAPS"
+
+
+class ColdStartBasis(Enum):
+    """What a user whom the bundle does not know was answered from."""
+
+    FEATURES = "FEATURES"
+    HISTORY = "HISTORY"
+    NOTHING = "NOTHING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,38 +270,78 @@ class Ranking:
     """float64 [candidates]."""
     outputs: Mapping[str, Floats] = field(default_factory=dict)
     """The ranker's outputs by name, float32 [candidates]."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """The weight of each in the score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """The items of the short list. All arrays are parallel, best first."""
+class ShortList:
+    """The items of the answer, best first. All arrays are parallel, [n]."""
 
     rows: Rows
-    """int64 [n], without repetition."""
+    """int64, without repetition."""
     scores: NDArray[np.float64]
-    """float64 [n], never rising: the ranking scores where the items were ranked, else the
-    source's.
+    """The ranking scores where the items were ranked, else the source's. Never rising unless the
+    selection changed the order.
     """
     retrieval_scores: Floats | None
     ranking_scores: NDArray[np.float64] | None
     outputs: Mapping[str, Floats]
-    """The ranker's outputs by name, float32 [n]."""
-    source_positions: Rows
-    """int64 [n]: position of each item in its source, 0 for the first."""
+    """The ranker's outputs by name, float32."""
+    sources: tuple[tuple[tuple[str, int], ...], ...]
+    """For each item the sources that found it, first the one that counts, with its position
+    there.
+    """
+    candidate_positions: Rows
+    """Position among the candidates, before ranking."""
+    ranking_positions: Rows
+    """Position by score."""
+    exploration_positions: Rows | None
+    """Position after exploration; None where there was none."""
+    diversity_positions: Rows | None
+    """Position after diversity and caps, -1 for pinned items; None where there were neither."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What was fed to the models, by name of the input tensor."""
+
+    requests: Mapping[str, Mapping[str, NDArray[Any]]]
+    """By model: `query_tower`, `ranker`."""
+    items: Mapping[str, NDArray[Any]]
+    """The ranker's inputs for each item of the answer, [n, ...]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The short list, with what explains it."""
 
-    items: Selection
-    source: str
-    """Name of the source that the items came from."""
+    items: ShortList
+    query: ResolvedQuery
+    encoded: EncodedQuery
     attributes: tuple[str, ...]
     """Names of the item attributes to return."""
     stages: tuple[StageReport, ...]
-    cold_start: bool
+    sources: tuple[SourceReport, ...]
+    degraded: tuple[Degradation, ...]
     warnings: tuple[RequestWarning, ...]
     shortfall: Shortfall | None
+    cold_start: ColdStartBasis | None
+    """None where the user is known, or the query is none for a user."""
+    weights: Mapping[str, float]
+    """Weights of the ranker's outputs; empty where nothing was ranked."""
+    seed: int | None
+    """Of the exploration; None where there was none."""
+    explanation: Explanation | None = None
     unknown_item_ids: tuple[str, ...] = ()
     """Ids that were asked for (`rank`) and are not in the catalogue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One list of a stream: whole in itself, in place of the one before."""
+
+    answer: Answer
+    refinement: str
+    """What it has been refined by since the one before; empty for the first."""
+    last: bool

@@ -111,32 +111,35 @@ class HnswIndex:
         """Number of items."""
         return len(self._vectors)
 
-    def search(
-        self, query: NDArray[np.float32], k: int, *, ef: int, excluded: NDArray[np.int64]
+    def nearest(
+        self,
+        query: NDArray[np.float32],
+        count: int,
+        *,
+        ef: int,
+        accepted: bytes | None = None,
     ) -> Neighbors:
-        """Return the k items nearest to a query, as far as a search of width `ef` finds them.
+        """Return the items nearest to a query, as far as a search of width `ef` finds them.
 
-        Fewer than exist come back where the graph's links do not lead to as many.
+        Fewer than asked for come back where the graph's links do not lead to as many.
 
-        As many more are fetched as are excluded, so that k remain; hnswlib's own filter callback
-        costs more than that for exclusions and raises where fewer than k items pass (hnswlib #444,
-        #608).
+        Args:
+            query: [dimension] float32, of unit length if the metric is cosine.
+            count: Number of items wanted, 1 to the number of items.
+            ef: Search width; raised to `count`.
+            accepted: One byte an item, not 0 where it may come back; None accepts all. The search
+                asks it for every item that it passes, at about a microsecond each.
         """
-        k = min(k, self.size - len(excluded))
-        if k <= 0:
-            return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
-        fetched = min(k + len(excluded), self.size)
         point = self._point(query)
-        with self._gate.holding(max(ef, fetched)):
+        accept = None if accepted is None else accepted.__getitem__
+        with self._gate.holding(max(ef, count)):
             try:
-                labels, _ = self._index.knn_query(point, k=fetched, num_threads=1)
+                labels, _ = self._index.knn_query(point, k=count, num_threads=1, filter=accept)
             except RuntimeError:  # "Cannot return the results in a contiguous 2D array"
                 return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
         rows = labels[0].astype(np.int64)
-        if len(excluded):
-            rows = rows[~np.isin(rows, excluded)]
         # The scores of an exact search, not distances in the space of the graph.
-        return best_first(rows, similarity(self._vectors[rows], query, self._metric), k)
+        return best_first(rows, similarity(self._vectors[rows], query, self._metric), count)
 
     def _point(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the point to search near; see `_points`.

@@ -1,9 +1,10 @@
-"""What an index of item embeddings can do, and the similarity that every engine agrees on."""
+"""What every engine agrees on: neighbours, and the similarity that they are ordered by."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,25 +22,8 @@ class Neighbors:
     """float32 [found], higher is better: see `similarity`."""
 
 
-class VectorIndex(Protocol):
-    """An index over the item embeddings of one bundle."""
-
-    @property
-    def size(self) -> int:
-        """Number of items."""
-
-    def search(
-        self, query: NDArray[np.float32], k: int, *, ef: int, excluded: NDArray[np.int64]
-    ) -> Neighbors:
-        """Return the k items nearest to a query.
-
-        Args:
-            query: [dimension] float32, of unit length if the metric is cosine.
-            k: 1 or more. Fewer come back, never padding, where fewer items exist that are not
-                excluded.
-            ef: Search width of a graph; engines without one ignore it.
-            excluded: int64 rows, without repetition, that must not come back.
-        """
+Checkpoint = Callable[[], None]
+"""Called before each piece of work; raises where there is no time for more."""
 
 
 def similarity(

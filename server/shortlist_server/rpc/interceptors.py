@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -70,8 +70,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/shortlist."):
             return handler
-        surrounded = grpc.unary_unary_rpc_method_handler(
-            self._surround(method, handler),
+        streams = bool(handler.response_streaming)
+        make = (
+            grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        )
+        surround = self._surround_stream if streams else self._surround
+        surrounded = make(
+            surround(method, handler),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -82,8 +87,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         behavior: Any = handler.unary_unary
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            request_id = _request_id(context)
-            current_request_id.set(request_id)
+            current_request_id.set(_request_id(context))
             begin = time.perf_counter()
             try:
                 self._enter()
@@ -92,21 +96,51 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 finally:
                     self._leave()
             except Exception as error:
-                status = status_of(error, request_id)
-                level = logging.ERROR if status.code is grpc.StatusCode.INTERNAL else logging.DEBUG
-                logger.log(
-                    level,
-                    "%s %s %s after %.1f ms: %s",
-                    request_id,
-                    method,
-                    status.code.name,
-                    (time.perf_counter() - begin) * 1e3,
-                    error,
-                    exc_info=status.code is grpc.StatusCode.INTERNAL,
-                )
-                await context.abort(status.code, status.message, status.metadata(request_id))
+                await _abort(context, error, method, begin)
 
         return call
+
+    def _surround_stream(
+        self, method: str, handler: Handler
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
+        behavior: Any = handler.unary_stream
+
+        async def call(
+            request: Any, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
+            current_request_id.set(_request_id(context))
+            begin = time.perf_counter()
+            try:
+                self._enter()
+                try:
+                    async for response in behavior(request, context):
+                        yield response
+                finally:
+                    self._leave()
+            except Exception as error:
+                await _abort(context, error, method, begin)
+
+        return call
+
+
+async def _abort(
+    context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str, begin: float
+) -> None:
+    """Log an error, and end the call in its status."""
+    request_id = current_request_id.get()
+    status = status_of(error, request_id)
+    fault = status.code is grpc.StatusCode.INTERNAL
+    logger.log(
+        logging.ERROR if fault else logging.DEBUG,
+        "%s %s %s after %.1f ms: %s",
+        request_id,
+        method,
+        status.code.name,
+        (time.perf_counter() - begin) * 1e3,
+        error,
+        exc_info=fault,
+    )
+    await context.abort(status.code, status.message, status.metadata(request_id))
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

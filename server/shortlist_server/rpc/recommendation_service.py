@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Protocol, TypeVar
 
 import grpc
+from shortlist.v1 import errors_pb2, recommendation_pb2_grpc, types_pb2
 from shortlist.v1 import recommendation_pb2 as pb
-from shortlist.v1 import recommendation_pb2_grpc, types_pb2
 
 from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.funnel import Funnel
+from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
-from shortlist_server.rpc import check, convert
+from shortlist_server.rpc import check, convert, respond
 from shortlist_server.rpc.interceptors import current_request_id
+from shortlist_server.rpc.respond_query import fill_answered_query
+from shortlist_server.rpc.status import error_info, status_of
 from shortlist_server.runtime.compute import ComputePool
 
+logger = logging.getLogger(__name__)
+
+Request = pb.RecommendRequest | pb.RetrieveRequest | pb.RankRequest | pb.FindSimilarItemsRequest
 Response = TypeVar(
     "Response",
     pb.RecommendResponse,
@@ -24,6 +33,15 @@ Response = TypeVar(
     pb.FindSimilarItemsResponse,
 )
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Recorder(Protocol):
+    """Keeps requests with their answers, for replay."""
+
+    def record(
+        self, request: Request, items: Any, info: types_pb2.AnswerInfo, duration_ns: int
+    ) -> None:
+        """Keep a request, if it is among those to be kept; must return at once."""
 
 
 class RecommendationService(recommendation_pb2_grpc.RecommendationServiceServicer):
@@ -37,6 +55,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         identity: types_pb2.BundleId,
         compute: ComputePool,
         default_timeout_s: float,
+        recorder: Recorder | None = None,
     ) -> None:
         """Take the parts of one bundle and the threads to compute in."""
         self._funnel = funnel
@@ -44,6 +63,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self._identity = identity
         self._compute = compute
         self._default_timeout_s = default_timeout_s
+        self._recorder = recorder
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
@@ -52,27 +72,71 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget = self._budget(context)
         check.recommend_request(request)
         query, options = convert.query(request.query), convert.recommend_options(request)
-        answer = await self._compute.run(self._funnel.recommend, query, options, budget)
-        return self._filled(pb.RecommendResponse(), answer, budget)
+        compute = self._compute.of(waits=self._funnel.waits(options))
+        answer = await compute(self._funnel.recommend, query, options, budget)
+        return self._filled(request, pb.RecommendResponse(), answer, options, budget)
+
+    async def StreamRecommend(
+        self, request: pb.StreamRecommendRequest, context: Context
+    ) -> AsyncIterator[pb.StreamRecommendResponse]:
+        """Run the whole funnel; send the list when it is ranked, and again when it is refined."""
+        budget = self._budget(context)
+        if not request.HasField("request"):
+            raise FieldRequired("request", expected="a RecommendRequest", got="none")
+        asked = request.request
+        check.recommend_request(asked)
+        query, options = convert.query(asked.query), convert.recommend_options(asked)
+        compute = self._compute.of(waits=self._funnel.waits(options))
+        lists = self._funnel.stream(query, options, budget)
+        while (step := await compute(next, lists, None)) is not None:
+            message = pb.StreamRecommendResponse(refinement=step.refinement, last=step.last)
+            self._filled(
+                asked if step.last else None, message.response, step.answer, options, budget
+            )
+            yield message
+
+    async def BatchRecommend(
+        self, request: pb.BatchRecommendRequest, context: Context
+    ) -> AsyncIterator[pb.BatchRecommendResponse]:
+        """Run the whole funnel for each row, behind the single calls."""
+        call = self._budget(context)
+        check.batch_recommend_request(request)
+        request_id = current_request_id.get()
+        for index, row in enumerate(request.requests):
+            call.check("batch")
+            message = pb.BatchRecommendResponse(index=index)
+            row_id = f"{request_id}/{index}"
+            try:
+                check.recommend_request(row)
+                query, options = convert.query(row.query), convert.recommend_options(row)
+                budget = Budget(min(call.left_s, self._default_timeout_s))
+                answer = await self._compute.run_behind(
+                    self._funnel.recommend, query, options, budget
+                )
+                self._filled(row, message.response, answer, options, budget, request_id=row_id)
+            except Exception as error:
+                call.check("batch")
+                _fill_error(message.error, error, row_id)
+            yield message
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:
         """Return candidates only."""
         budget = self._budget(context)
         check.retrieve_request(request)
         query, options = convert.query(request.query), convert.retrieve_options(request)
-        answer = await self._compute.run(self._funnel.retrieve, query, options, budget)
-        return self._filled(pb.RetrieveResponse(), answer, budget)
+        compute = self._compute.of(waits=self._funnel.waits(options))
+        answer = await compute(self._funnel.retrieve, query, options, budget)
+        return self._filled(request, pb.RetrieveResponse(), answer, options, budget)
 
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:
         """Score the items that the caller names."""
         budget = self._budget(context)
         check.rank_request(request)
         query, options = convert.query(request.query), convert.rank_options(request)
-        answer = await self._compute.run(
-            self._funnel.rank, query, tuple(request.item_ids), options, budget
-        )
+        item_ids = tuple(request.item_ids)
+        answer = await self._compute.run(self._funnel.rank, query, item_ids, options, budget)
         response = pb.RankResponse(unknown_item_ids=answer.unknown_item_ids)
-        return self._filled(response, answer, budget)
+        return self._filled(request, response, answer, options, budget)
 
     async def FindSimilarItems(
         self, request: pb.FindSimilarItemsRequest, context: Context
@@ -82,15 +146,29 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.find_similar_items_request(request)
         query, options = convert.similar_query(request), convert.similar_options(request)
         answer = await self._compute.run(self._funnel.retrieve, query, options, budget)
-        return self._filled(pb.FindSimilarItemsResponse(), answer, budget)
+        return self._filled(request, pb.FindSimilarItemsResponse(), answer, options, budget)
 
     def _budget(self, context: Context) -> Budget:
         remaining = context.time_remaining()
         return Budget(self._default_timeout_s if remaining is None else remaining)
 
-    def _filled(self, response: Response, answer: Answer, budget: Budget) -> Response:
+    def _filled(
+        self,
+        request: Request | None,
+        response: Response,
+        answer: Answer,
+        options: Options,
+        budget: Budget,
+        *,
+        request_id: str = "",
+    ) -> Response:
+        """Write an answer into a response, and keep both where requests are kept; `request` is
+        None where this is not the whole answer to it.
+        """
         begin_ns = budget.now_ns()
-        convert.add_items(answer, self._catalog, response.items)
+        budget.check("response")
+        request_id = request_id or current_request_id.get()
+        respond.add_items(answer, self._catalog, response.items)
         last = StageReport(
             name="response",
             duration_ns=budget.now_ns() - begin_ns,
@@ -99,5 +177,25 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             outcome=Outcome.OK,
             plan=f"{len(answer.attributes)} attributes",
         )
-        convert.fill_info(answer, last, self._identity, current_request_id.get(), response.info)
+        respond.fill_info(answer, last, self._identity, request_id, response.info)
+        if options.debug:
+            message = response.info.answered_query
+            fill_answered_query(answer, options, budget.seconds, self._catalog, message)
+        for degradation in answer.degraded:
+            if degradation.cause is not None:
+                logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
+        if self._recorder is not None and request is not None:
+            spent_ns = budget.now_ns() - budget.begin_ns
+            self._recorder.record(request, response.items, response.info, spent_ns)
         return response
+
+
+def _fill_error(message: pb.RowError, error: Exception, request_id: str) -> None:
+    status = status_of(error, request_id)
+    if status.code is grpc.StatusCode.INTERNAL:
+        logger.error("%s INTERNAL: %s", request_id, error, exc_info=error)
+    info = error_info(status)
+    message.code = status.code.value[0]
+    message.message = status.message
+    message.reason = errors_pb2.ErrorReason.Value(f"ERROR_REASON_{info.reason}")
+    message.metadata.update(info.metadata)

@@ -9,16 +9,25 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, recommendation_pb2, recommendation_pb2_grpc
+from shortlist.v1 import (
+    bundle_pb2,
+    bundle_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+)
 
 from shortlist_server.errors import ConfigError
 from shortlist_server.rpc.bundle_service import BundleService
+from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.interceptors import CallInterceptor
 from shortlist_server.rpc.recommendation_service import RecommendationService
 
 SERVICE_NAMES = (
     recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
     bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name,
+    catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
 )
 
 
@@ -57,6 +66,7 @@ class Server:
         *,
         recommendation: RecommendationService,
         bundle: BundleService,
+        catalog: CatalogService,
         options: ServerOptions,
     ) -> None:
         """Register the services; must be called inside the event loop."""
@@ -77,6 +87,7 @@ class Server:
             recommendation, self._server
         )
         bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, self._server)
+        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -97,6 +97,11 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
     )
 
 
+def error_info(status: CallStatus) -> ErrorInfo:
+    """Return the ErrorInfo among the details of a status."""
+    return next(detail for detail in status.details if isinstance(detail, ErrorInfo))
+
+
 def _short(text: str) -> str:
     encoded = text.encode()
     if len(encoded) <= TEXT_BYTES_MAX:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from shortlist_server.errors import Overloaded, ShuttingDown
 
@@ -16,6 +17,19 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 RETRY_DELAY_MS = 100
+LOOP_TURNS = 6
+"""Turns of the event loop that a call takes from the socket to the funnel: so many are left to
+single calls before each row of a batch.
+"""
+BEHIND_S_MAX = 0.05
+"""How long a row of a batch stands back for single calls, at most: it is not starved."""
+
+
+class Run(Protocol):
+    """Runs a function and returns what it returns."""
+
+    def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        """Run it."""
 
 
 class ComputePool:
@@ -32,10 +46,23 @@ class ComputePool:
         self._threads = (
             ThreadPoolExecutor(threads, thread_name_prefix="compute") if threads else None
         )
+        # Calls that wait for something outside the process: as many as may be under way.
+        self._waiters = ThreadPoolExecutor(
+            max(1, threads + waiting_max), thread_name_prefix="waiting"
+        )
         self._admitted_max = threads + waiting_max
         self._waiting_max = waiting_max
         self._admitted = 0
+        self._quiet = asyncio.Event()
+        """Set while no call is admitted."""
+        self._quiet.set()
         self._closed = False
+
+    def of(self, *, waits: bool) -> Run:
+        """Return the way to run a call that may wait for something outside the process, which
+        would stop the event loop, or one that only computes.
+        """
+        return self.run_waiting if waits else self.run
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function. A call whose caller has gone before its turn is not run.
@@ -48,16 +75,49 @@ class ComputePool:
             raise ShuttingDown
         if self._threads is None:
             return function(*args, **kwargs)
+        return await self._in(self._threads, function, *args, **kwargs)
+
+    async def run_waiting(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function that may wait, in a thread; raises like `run`."""
+        if self._closed:
+            raise ShuttingDown
+        return await self._in(self._waiters, function, *args, **kwargs)
+
+    async def run_behind(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a function once no single call is waiting to be run; raises like `run`."""
+        for _ in range(LOOP_TURNS):
+            await asyncio.sleep(0)
+        if self._admitted:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), BEHIND_S_MAX)
+        if self._closed:
+            raise ShuttingDown
+        if self._threads is None:
+            return function(*args, **kwargs)
+        # Not counted among the admitted: a row is not what other rows stand back for.
+        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    async def _in(
+        self,
+        threads: ThreadPoolExecutor,
+        function: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
         if self._admitted >= self._admitted_max:
             raise Overloaded(waiting_max=self._waiting_max, retry_delay_ms=RETRY_DELAY_MS)
         self._admitted += 1
+        self._quiet.clear()
         try:
-            return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+            return await asyncio.wrap_future(threads.submit(function, *args, **kwargs))
         finally:
             self._admitted -= 1
+            if not self._admitted:
+                self._quiet.set()
 
     def close(self) -> None:
         """Take no more calls, and wait for those that run."""
         self._closed = True
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._waiters):
+            if threads is not None:
+                threads.shutdown(wait=True, cancel_futures=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shortlist_server.errors import (
     DimensionMismatch,
@@ -12,16 +14,9 @@ from shortlist_server.errors import (
     ModelOutputInvalid,
     RequestError,
 )
-from shortlist_server.funnel.types import (
-    EncodedQuery,
-    Examples,
-    Floats,
-    ResolvedQuery,
-    Rows,
-    User,
-    Vector,
-)
-from shortlist_server.index.vector_index import Metric
+from shortlist_server.funnel.arrays import Floats, Rows
+from shortlist_server.funnel.types import EncodedQuery, Examples, ResolvedQuery, User, Vector
+from shortlist_server.index.vector_index import Metric, similarity
 from shortlist_server.runtime.featurize import Raw
 from shortlist_server.runtime.models import LoadedModel
 
@@ -48,6 +43,7 @@ class TowerEncoder:
         self._tower = tower
         self._item_ids = item_ids
         self._embeddings = embeddings
+        self._metric: Metric = metric
         self._cosine = metric == "cosine"
         self._output = "" if tower is None else tower.session.declared.outputs[0].name
 
@@ -94,6 +90,23 @@ class TowerEncoder:
             plan="nothing is known of the user that makes an embedding",
         )
 
+    def score(self, query: EncodedQuery, rows: Rows) -> Floats | None:
+        """Return how similar items are to the query; see `funnel.stages.QueryEncoder`."""
+        if query.embedding is None:
+            return None
+        return similarity(self._embeddings[rows], query.embedding, self._metric)
+
+    def directions(self, rows: Rows) -> Floats:
+        """Return item embeddings at unit length; see `funnel.stages.QueryEncoder`."""
+        return unit(self._embeddings[rows])
+
+    def inputs(self, query: ResolvedQuery, encoded: EncodedQuery) -> Mapping[str, NDArray[Any]]:
+        """Return what the tower was fed; see `funnel.stages.QueryEncoder`."""
+        if self._tower is None or encoded.source != "two_tower":
+            return {}
+        values = request_values(query, self._tower.inputs.request_sources, self._item_ids)
+        return self._tower.inputs.request_feeds(values)
+
     def _says_something(self, query: ResolvedQuery, user: User) -> bool:
         """Whether anything that the tower reads is known of the user: context alone does not
         describe him.
@@ -111,9 +124,7 @@ class TowerEncoder:
         self, embedding: Floats, source: str, plan: str, *, personal: bool = False
     ) -> EncodedQuery:
         if self._cosine:
-            # First by the largest component: the square of a very small one is 0 in float32.
-            embedding = embedding / max(float(np.abs(embedding).max()), 1e-45)
-            embedding = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+            embedding = unit(embedding[np.newaxis])[0]
         return EncodedQuery(
             embedding=embedding.astype(np.float32, copy=False),
             source=source,
@@ -140,6 +151,14 @@ class TowerEncoder:
                 got="zeros",
             )
         return values
+
+
+def unit(vectors: Floats) -> Floats:
+    """Return vectors at unit length, float32 [n, dimension]; a zero vector stays one."""
+    # First by the largest component: the square of a very small one is 0 in float32.
+    scaled = vectors / np.maximum(np.abs(vectors).max(axis=1, keepdims=True, initial=0), 1e-45)
+    units: Floats = scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def _described(query: ResolvedQuery) -> bool:

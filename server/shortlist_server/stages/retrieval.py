@@ -1,105 +1,109 @@
-"""The second stage: candidates from the index, or from popularity."""
+"""Sources that search the item embeddings: nearest to the query, and to the recent history."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable
 
 import numpy as np
 
-from shortlist_server.bundle.reader import PopularityList
-from shortlist_server.funnel.types import NO_ROWS, Candidates, EncodedQuery, Floats, Rows
-from shortlist_server.index.vector_index import Metric, VectorIndex, similarity
+from shortlist_server.funnel.allowed import Allowed
+from shortlist_server.funnel.arrays import Floats
+from shortlist_server.funnel.options import RecentHistory
+from shortlist_server.funnel.stages import SourceQuery
+from shortlist_server.funnel.types import Found
+from shortlist_server.index.plan import SearchPlan
+from shortlist_server.index.searcher import Searcher
+from shortlist_server.index.vector_index import Neighbors
+from shortlist_server.stages.query_tower import unit
+
+Watch = Callable[[Floats, int, Allowed, Neighbors], None]
+"""Takes a query, the number of items asked for, what was allowed, and what was found."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrievalOptions:
-    """How the search is chosen where a request leaves it open."""
+class _EmbeddingSource:
+    """What both sources have in common: a search near a point."""
 
-    exact_items_max: int
-    """Catalogues up to this size are scanned: below it a scan is faster than the graph, and
-    exact.
-    """
-    fetched_max: int
-    """Most items asked of the graph at once, the excluded ones among them; beyond, the catalogue is
-    scanned.
-    """
-    ef: int
-    """Search width of the graph; raised to the number of items fetched."""
+    waits = False
+    filters = True
+
+    def __init__(self, searcher: Searcher) -> None:
+        """Take the searcher."""
+        self._searcher = searcher
+
+    def _found(self, point: Floats, ask: SourceQuery) -> tuple[Neighbors, SearchPlan]:
+        return self._searcher.search(
+            point,
+            ask.k,
+            allowed=ask.allowed,
+            checkpoint=ask.checkpoint,
+            ef=ask.ef,
+            exact=ask.exact,
+            plan=SearchPlan.parse(ask.plan.rpartition(": ")[2]) if ask.plan else None,
+        )
 
 
-class NearestSource:
-    """The items nearest to the query embedding, by exact scan or graph search."""
+class NearestSource(_EmbeddingSource):
+    """The items nearest to the query embedding."""
 
     def __init__(
-        self,
-        *,
-        exact: VectorIndex,
-        graph: VectorIndex,
-        vectors: Floats,
-        metric: Metric,
-        options: RetrievalOptions,
+        self, searcher: Searcher, *, watch: Watch | None = None, watched_share: float = 0.0
     ) -> None:
-        """Take both ways to search the same vectors."""
-        self._exact = exact
-        self._graph = graph
-        self._vectors = vectors
-        self._metric: Metric = metric
-        self._options = options
+        """Take the searcher.
 
-    def retrieve(
-        self, query: EncodedQuery, k: int, *, ef: int | None, exact: bool, excluded: Rows
-    ) -> Candidates:
-        """Return the k nearest items; see `funnel.stages.Source`."""
-        assert query.embedding is not None
-        fetched = k + len(excluded)
-        small = ef is None and self._exact.size <= self._options.exact_items_max
-        found, plan = None, ""
-        if not (exact or small or fetched > self._options.fetched_max):
-            width = max(ef or self._options.ef, min(fetched, self._graph.size))
-            found = self._graph.search(query.embedding, k, ef=width, excluded=excluded)
-            plan = f"hnsw ef={width}"
-        if found is None or len(found.rows) < min(k, self._exact.size - len(excluded)):
-            # A graph may not lead to as many items as there are; a list is not short for that.
-            found = self._exact.search(query.embedding, k, ef=0, excluded=excluded)
-            plan = f"exact {self._exact.size} of {self._exact.size}"
-        return Candidates(
-            rows=found.rows,
-            retrieval_scores=found.scores,
-            scores=found.scores,
-            source=query.source,
-            plan=plan,
+        Args:
+            searcher: Searches the item embeddings.
+            watch: Told of a share of the searches that were not exact; must return at once.
+            watched_share: Which share, 0..1.
+        """
+        super().__init__(searcher)
+        self._watch = watch
+        self._watched_share = watched_share
+        self._random = random.Random(0)
+
+    def skip_reason(self, ask: SourceQuery) -> str:
+        """Return why the source does not apply; see `funnel.stages.Source`."""
+        return "there is no query embedding" if ask.encoded.embedding is None else ""
+
+    def retrieve(self, ask: SourceQuery) -> Found:
+        """Return the nearest items; see `funnel.stages.Source`."""
+        assert ask.encoded.embedding is not None
+        found, plan = self._found(ask.encoded.embedding, ask)
+        if (
+            self._watch is not None
+            and plan.approximate
+            and self._random.random() < self._watched_share
+        ):
+            self._watch(ask.encoded.embedding, ask.k, ask.allowed, found)
+        return Found(rows=found.rows, scores=found.scores, plan=str(plan))
+
+
+class HistorySource(_EmbeddingSource):
+    """The items nearest to the mean of the user's last events."""
+
+    def __init__(self, searcher: Searcher, embeddings: Floats, *, cosine: bool) -> None:
+        """Take the parts.
+
+        Args:
+            searcher: Searches the item embeddings.
+            embeddings: [items, dimension] float32.
+            cosine: Whether the bundle compares by cosine.
+        """
+        super().__init__(searcher)
+        self._embeddings = embeddings
+        self._cosine = cosine
+
+    def skip_reason(self, ask: SourceQuery) -> str:
+        """Return why the source does not apply; see `funnel.stages.Source`."""
+        return "" if len(ask.query.history_rows) else "there is no history"
+
+    def retrieve(self, ask: SourceQuery) -> Found:
+        """Return items like the recent ones; see `funnel.stages.Source`."""
+        assert isinstance(ask.settings, RecentHistory)
+        recent = ask.query.history_rows[-ask.settings.event_count :]
+        mean: Floats = self._embeddings[recent].mean(axis=0, dtype=np.float32)
+        point = unit(mean[np.newaxis])[0] if self._cosine else mean
+        found, plan = self._found(point, ask)
+        return Found(
+            rows=found.rows, scores=found.scores, plan=f"last {len(recent)} events: {plan}"
         )
-
-    def score(self, query: EncodedQuery, rows: Rows) -> Floats | None:
-        """Return how near items are to the query; see `funnel.stages.Source`."""
-        if query.embedding is None:
-            return None
-        return similarity(self._vectors[rows], query.embedding, self._metric)
-
-
-class PopularSource:
-    """The most popular items: the answer for users of whom nothing is known."""
-
-    def __init__(self, popularity: PopularityList | None) -> None:
-        """Take the bundle's popularity list; without one this source finds nothing."""
-        self._rows = NO_ROWS if popularity is None else popularity.rows
-        self._scores = np.empty(0, np.float32) if popularity is None else popularity.scores
-
-    def retrieve(
-        self, query: EncodedQuery, k: int, *, ef: int | None, exact: bool, excluded: Rows
-    ) -> Candidates:
-        """Return the k most popular items; see `funnel.stages.Source`."""
-        # The first k + |excluded| hold k that are not excluded, if the list holds as many.
-        first = self._rows[: k + len(excluded)]
-        kept = np.flatnonzero(~np.isin(first, excluded))[:k]
-        return Candidates(
-            rows=first[kept],
-            retrieval_scores=None,
-            scores=self._scores[kept],
-            source="popularity",
-            plan="popularity",
-        )
-
-    def score(self, query: EncodedQuery, rows: Rows) -> Floats | None:
-        """Return None: popularity has no query embedding to compare with."""
-        return None

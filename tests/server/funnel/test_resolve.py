@@ -11,15 +11,17 @@ from shortlist_server.errors import (
     UnknownFeature,
     UnknownItem,
 )
+from shortlist_server.funnel.allowed import Selection
+from shortlist_server.funnel.arrays import Rows
+from shortlist_server.funnel.filter import Filter
+from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.resolve import fits, resolve, type_name
 from shortlist_server.funnel.types import (
     Event,
     Examples,
     FeatureValue,
-    Options,
     Query,
     ResolvedQuery,
-    Rows,
     User,
     WarningReason,
 )
@@ -39,6 +41,22 @@ class FakeCatalog:
     def row(self, item_id: str) -> int | None:
         number = item_id.removeprefix("i")
         return int(number) if number.isdigit() and int(number) < self.size else None
+
+    def rows(self, item_ids: Sequence[str]) -> Rows:
+        return np.array([row for row in map(self.row, item_ids) if row is not None], np.int64)
+
+    def item_id(self, row: int) -> str:
+        return f"i{row}"
+
+    def select(self, wanted: Filter | None, unwanted: Filter | None) -> Selection | None:
+        return None
+
+    def check_attribute(self, name: str, field: str) -> None:
+        if name not in self.attribute_names:
+            raise UnknownAttribute(field, expected="title, year", got=name)
+
+    def attribute_codes(self, name: str, row: int) -> Sequence[int]:
+        return [row % 2]
 
     def user_features(self, user_id: str) -> Mapping[str, FeatureValue] | None:
         return {"user.age": 30.0} if user_id == "u" else None
@@ -125,10 +143,10 @@ def test_history_keeps_its_order_and_loses_unknown_items_with_a_warning() -> Non
 
 def test_known_history_and_sent_history_are_both_excluded_unless_asked_otherwise() -> None:
     user = User(id="u", history=(Event(item_id="i7"),))
-    assert ask(user).excluded_rows.tolist() == [1, 2, 7]
+    assert ask(user).allowed.excluded.tolist() == [1, 2, 7]
     assert ask(
         user, exclude_seen=False, excluded_item_ids=("i9", "x", "i9")
-    ).excluded_rows.tolist() == [9]
+    ).allowed.excluded.tolist() == [9]
 
 
 def test_the_bundles_history_stands_in_where_none_is_sent() -> None:
@@ -137,7 +155,7 @@ def test_the_bundles_history_stands_in_where_none_is_sent() -> None:
 
 
 def test_examples_are_excluded_and_none_known_is_not_found() -> None:
-    assert ask(Examples(item_ids=("i4", "i2", "i4"))).excluded_rows.tolist() == [2, 4]
+    assert ask(Examples(item_ids=("i4", "i2", "i4"))).allowed.excluded.tolist() == [2, 4]
     with pytest.raises(ItemNotFound, match="x, y"):
         ask(Examples(item_ids=("x", "y")))
 

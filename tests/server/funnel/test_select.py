@@ -4,7 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from shortlist_server.funnel.select import top_positions, weighted_sum
+from shortlist_server.funnel.select import ordered, weighted_sum
+
+
+def top_positions(rows: np.ndarray, scores: np.ndarray, limit: int) -> np.ndarray:
+    return ordered(rows, scores, score_min=None, exploration=None, seed=0).places[:limit]
+
 
 SCORES = hnp.arrays(np.float64, st.integers(0, 50), elements=st.integers(-3, 3).map(float))
 

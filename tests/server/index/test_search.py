@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shortlist_server.errors import BundleCorrupt
+from shortlist_server.funnel.allowed import Allowed, Selection
 from shortlist_server.index import hnsw
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.hnsw import HnswIndex
-from shortlist_server.index.vector_index import Metric, similarity
+from shortlist_server.index.vector_index import Metric, Neighbors, similarity
 
 NOTHING = np.empty(0, np.int64)
 METRICS: list[Metric] = ["inner_product", "cosine", "l2"]
@@ -43,16 +44,38 @@ def oracle(
     return order[:k]
 
 
-@settings(max_examples=60)
+def scan(
+    vectors: np.ndarray,
+    metric: Metric,
+    query: np.ndarray,
+    k: int,
+    excluded: np.ndarray = NOTHING,
+    by_rows: bool = False,
+    selection: Selection | None = None,
+) -> Neighbors:
+    allowed = Allowed(len(vectors), selection, excluded)
+    index = ExactIndex(vectors, metric)
+    return index.search(query, k, allowed=allowed, checkpoint=lambda: None, by_rows=by_rows)
+
+
+@settings(max_examples=120)
 @given(
     count=st.integers(1, 80),
     k=st.integers(1, 100),
     metric=st.sampled_from(METRICS),
     seed=st.integers(0, 99),
     excluded_count=st.integers(0, 80),
+    share=st.sampled_from([None, 0.0, 0.1, 0.5, 1.0]),
+    by_rows=st.booleans(),
 )
 def test_exact_search_equals_a_plain_sort(
-    count: int, k: int, metric: Metric, seed: int, excluded_count: int
+    count: int,
+    k: int,
+    metric: Metric,
+    seed: int,
+    excluded_count: int,
+    share: float | None,
+    by_rows: bool,
 ) -> None:
     vectors = clustered(count, 8, metric, seed)
     draw = np.random.default_rng(seed)
@@ -60,13 +83,53 @@ def test_exact_search_equals_a_plain_sort(
     excluded = np.sort(draw.choice(count, min(excluded_count, count), replace=False)).astype(
         np.int64
     )
-    found = ExactIndex(vectors, metric).search(query, k, excluded=excluded)
-    assert found.rows.tolist() == oracle(vectors, query, metric, k, excluded)
+    mask = np.ones(count, np.bool_) if share is None else draw.random(count) < share
+    selection = None if share is None else Selection("", lambda: mask)
+    found = scan(vectors, metric, query, k, excluded, by_rows, selection)
+    left_out = np.union1d(excluded, np.flatnonzero(~mask))
+    assert found.rows.tolist() == oracle(vectors, query, metric, k, left_out)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_exact_search_of_a_large_catalogue_equals_a_plain_sort(
+    metric: Metric, by_rows: bool
+) -> None:
+    """Large enough for several pieces of a scan, and for the bound that a sample gives."""
+    vectors = clustered(50_000, 64, metric)
+    mask = np.random.default_rng(3).random(50_000) < 0.5
+    for selection in (None, Selection("", lambda: mask)):
+        left_out = NOTHING if selection is None else np.flatnonzero(~mask)
+        found = scan(vectors, metric, vectors[9], 300, NOTHING, by_rows, selection)
+        expected = similarity(vectors, vectors[9], metric)
+        expected[left_out] = -np.inf
+        order = np.lexsort((np.arange(50_000), -expected))[:300]
+        assert found.rows.tolist() == order.tolist()
+        assert found.scores.tolist() == expected[order].tolist()
+
+
+def test_exact_search_stops_where_its_checkpoint_says_so() -> None:
+    vectors = clustered(200_000, 64, "inner_product")
+    index, calls = ExactIndex(vectors, "inner_product"), 0
+
+    def checkpoint() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise TimeoutError
+
+    for by_rows in (False, True):
+        calls = 0
+        with pytest.raises(TimeoutError):
+            index.search(
+                vectors[0], 5, allowed=Allowed(200_000), checkpoint=checkpoint, by_rows=by_rows
+            )
+        assert calls == 3
 
 
 def test_equal_scores_at_the_cut_go_to_the_lower_rows() -> None:
     vectors = np.ones((10, 4), np.float32)
-    found = ExactIndex(vectors, "inner_product").search(vectors[0], 3, excluded=np.array([1]))
+    found = scan(vectors, "inner_product", vectors[0], 3, np.array([1]))
     assert found.rows.tolist() == [0, 2, 3]
 
 
@@ -75,13 +138,10 @@ def test_graph_and_scan_give_the_same_scores_and_nearly_the_same_items(
     metric: Metric, tmp_path: Path
 ) -> None:
     vectors = clustered(3_000, 16, metric)
-    graph, scan = built(vectors, metric, tmp_path / "i"), ExactIndex(vectors, metric)
+    graph = built(vectors, metric, tmp_path / "i")
     shared = 0
     for query in vectors[::150]:
-        found, truth = (
-            graph.search(query, 50, ef=200, excluded=NOTHING),
-            scan.search(query, 50, excluded=NOTHING),
-        )
+        found, truth = graph.nearest(query, 50, ef=200), scan(vectors, metric, query, 50)
         scores = dict(zip(truth.rows.tolist(), truth.scores.tolist(), strict=True))
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             if row in scores:
@@ -91,32 +151,12 @@ def test_graph_and_scan_give_the_same_scores_and_nearly_the_same_items(
     assert shared / (20 * 50) >= 0.95
 
 
-def test_graph_never_returns_excluded_items_and_fills_up_behind_them(tmp_path: Path) -> None:
-    vectors = clustered(500, 8, "l2")
-    graph = built(vectors, "l2", tmp_path / "i")
-    for excluded in (np.arange(0, 500, 2), np.arange(490), np.arange(500)):
-        found = graph.search(vectors[0], 20, ef=50, excluded=excluded)
-        assert not np.isin(found.rows, excluded).any()
-        assert len(found.rows) == min(20, 500 - len(excluded))
-        assert len(set(found.rows.tolist())) == len(found.rows)
-
-
-def test_asking_for_more_than_there_is_gives_what_there_is(tmp_path: Path) -> None:
-    vectors = clustered(30, 8, "inner_product")
-    for index in (
-        built(vectors, "inner_product", tmp_path / "i"),
-        ExactIndex(vectors, "inner_product"),
-    ):
-        assert len(index.search(vectors[0], 4_096, ef=10, excluded=NOTHING).rows) == 30
-
-
 def test_searches_of_different_width_side_by_side_answer_as_alone(tmp_path: Path) -> None:
     vectors = clustered(4_000, 16, "inner_product")
     graph = built(vectors, "inner_product", tmp_path / "i")
     queries = vectors[:40]
     alone = {
-        ef: [graph.search(query, 10, ef=ef, excluded=NOTHING).rows.tolist() for query in queries]
-        for ef in (10, 300)
+        ef: [graph.nearest(query, 10, ef=ef).rows.tolist() for query in queries] for ef in (10, 300)
     }
     assert alone[10] != alone[300], (
         "the widths must differ in what they find, or this test shows nothing"
@@ -127,10 +167,7 @@ def test_searches_of_different_width_side_by_side_answer_as_alone(tmp_path: Path
         def run() -> None:
             for _ in range(5):
                 for position, query in enumerate(queries):
-                    if (
-                        graph.search(query, 10, ef=ef, excluded=NOTHING).rows.tolist()
-                        != alone[ef][position]
-                    ):
+                    if graph.nearest(query, 10, ef=ef).rows.tolist() != alone[ef][position]:
                         wrong.append(ef)
 
         return run
@@ -155,15 +192,15 @@ def test_length_of_a_query_does_not_change_what_the_graph_finds(tmp_path: Path) 
     vectors = clustered(3_000, 16, "inner_product")
     graph = built(vectors, "inner_product", tmp_path / "i")
     query = vectors[5]
-    plain = graph.search(query, 50, ef=200, excluded=NOTHING).rows.tolist()
+    plain = graph.nearest(query, 50, ef=200).rows.tolist()
     for scale in (1e-12, 1e-4, 1e4, 1e12):
-        scaled = graph.search(query * np.float32(scale), 50, ef=200, excluded=NOTHING)
+        scaled = graph.nearest(query * np.float32(scale), 50, ef=200)
         assert len(set(scaled.rows.tolist()) & set(plain)) >= 49
 
 
 def test_exact_search_is_exact_far_from_the_origin() -> None:
     vectors = (1_000 + 0.01 * np.random.default_rng(2).normal(size=(300, 16))).astype(np.float32)
-    found = ExactIndex(vectors, "l2").search(vectors[7], 10, excluded=NOTHING)
+    found = scan(vectors, "l2", vectors[7], 10)
     assert found.rows.tolist() == oracle(vectors, vectors[7], "l2", 10, NOTHING)
     assert found.rows[0] == 7
 

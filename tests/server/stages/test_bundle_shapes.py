@@ -14,11 +14,12 @@ from shortlist_exporters.export import export_bundle
 from shortlist_server.app import Generation, load_generation
 from shortlist_server.errors import DimensionMismatch, InvalidValue, ModelSignatureMismatch
 from shortlist_server.funnel.budget import Budget
+from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import (
     Answer,
+    ColdStartBasis,
     Event,
     Examples,
-    Options,
     Outcome,
     Query,
     Shortfall,
@@ -29,7 +30,7 @@ from shortlist_server.funnel.types import (
 
 def made(folder: Path, **changes: Any) -> Generation:
     export_bundle(tiny_world.write_spec(folder / "spec", **changes), folder / "bundle")
-    return load_generation(folder / "bundle", exact_items_max=10_000)
+    return load_generation(folder / "bundle")
 
 
 def ask(generation: Generation, subject: User | Examples | Vector, **options: Any) -> Answer:
@@ -65,9 +66,9 @@ def test_cosine_of_a_zero_vector_is_refused(tmp_path: Path) -> None:
 def test_without_a_user_table_users_are_known_by_the_towers_vocabulary(tmp_path: Path) -> None:
     generation = made(tmp_path, users=None, interactions=None)
     known, unknown = ask(generation, User(id="u1")), ask(generation, User(id="nobody"))
-    assert not known.cold_start
-    assert known.source == "two_tower"
-    assert unknown.cold_start
+    assert known.cold_start is None
+    assert known.sources[0].name == "two_tower"
+    assert unknown.cold_start is ColdStartBasis.NOTHING
     golden = generation.bundle.manifest.golden
     assert golden is not None
     assert np.load(generation.bundle.path(golden.outputs[0].values)).shape == (13, 8)
@@ -85,8 +86,8 @@ def test_without_popularity_an_unknown_user_gets_an_empty_list_that_says_why(
 def test_without_a_query_tower_users_are_answered_from_their_history(tmp_path: Path) -> None:
     generation = made(tmp_path, query_tower=None)
     answer = ask(generation, User(id="u1"))
-    assert answer.source == "history"
-    assert not answer.cold_start
+    assert answer.sources[0].name == "history"
+    assert answer.cold_start is None
     assert not set(answer.items.rows) & set(generation.catalog.seen("u1"))
 
 
@@ -122,9 +123,9 @@ def test_user_whom_only_the_tower_knows_is_known(tmp_path: Path) -> None:
     spec = tiny_world.write_spec(folder, interactions=None)
     (folder / "users.csv").write_text("id,age,segment\nu0,20.5,old\n")
     export_bundle(spec, tmp_path / "bundle")
-    answer = ask(load_generation(tmp_path / "bundle", exact_items_max=100), User(id="u7"))
-    assert not answer.cold_start
-    assert answer.source == "two_tower"
+    answer = ask(load_generation(tmp_path / "bundle"), User(id="u7"))
+    assert answer.cold_start is None
+    assert answer.sources[0].name == "two_tower"
 
 
 def test_ranker_that_does_not_give_a_number_a_candidate_is_refused(tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_tower_over_the_history_gets_the_newest_events_padded_on_its_side(tmp_pa
         answer = ask(
             generation, User(id="nobody", history=tuple(Event(item_id=name) for name in item_ids))
         )
-        assert answer.source == "two_tower"
+        assert answer.sources[0].name == "two_tower"
         assert answer.items.retrieval_scores is not None
         first = answer.items.rows[0]
         return float(answer.items.retrieval_scores[0] / generation.bundle.item_embeddings[first][0])

@@ -61,7 +61,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
          "metadata": {"field": "query.user.features", "expected": "age, gender, occupation", "got": "agee"}}
     """
     ERROR_REASON_UNKNOWN_ATTRIBUTE: _ErrorReason.ValueType  # 7
-    """INVALID_ARGUMENT, in strict mode only: the bundle declares no such item attribute.
+    """INVALID_ARGUMENT: the bundle declares no such item attribute. In `attributes` only in strict mode; in filters, caps and
+    sources always. Attributes of a similar name come first in `expected`.
 
         {"reason": "UNKNOWN_ATTRIBUTE", "domain": "shortlist",
          "metadata": {"field": "attributes", "expected": "genres, title, year", "got": "titel"}}
@@ -104,6 +105,19 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """INTERNAL: a fault of the server; the request id leads to its log.
 
         {"reason": "INTERNAL", "domain": "shortlist", "metadata": {"request_id": "5f0c..."}}
+    """
+    ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH: _ErrorReason.ValueType  # 15
+    """INVALID_ARGUMENT: a filter or a source compares an attribute with a value of another type, or by a condition that its
+    type does not have.
+
+        {"reason": "ATTRIBUTE_TYPE_MISMATCH", "domain": "shortlist",
+         "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string"}}
+    """
+    ERROR_REASON_UNKNOWN_SOURCE: _ErrorReason.ValueType  # 16
+    """INVALID_ARGUMENT: the bundle configures no source of this name.
+
+        {"reason": "UNKNOWN_SOURCE", "domain": "shortlist",
+         "metadata": {"field": "sources[0].name", "expected": "trending, two_tower", "got": "trendy"}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -154,7 +168,8 @@ ERROR_REASON_UNKNOWN_FEATURE: ErrorReason.ValueType  # 6
      "metadata": {"field": "query.user.features", "expected": "age, gender, occupation", "got": "agee"}}
 """
 ERROR_REASON_UNKNOWN_ATTRIBUTE: ErrorReason.ValueType  # 7
-"""INVALID_ARGUMENT, in strict mode only: the bundle declares no such item attribute.
+"""INVALID_ARGUMENT: the bundle declares no such item attribute. In `attributes` only in strict mode; in filters, caps and
+sources always. Attributes of a similar name come first in `expected`.
 
     {"reason": "UNKNOWN_ATTRIBUTE", "domain": "shortlist",
      "metadata": {"field": "attributes", "expected": "genres, title, year", "got": "titel"}}
@@ -197,5 +212,18 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 14
 """INTERNAL: a fault of the server; the request id leads to its log.
 
     {"reason": "INTERNAL", "domain": "shortlist", "metadata": {"request_id": "5f0c..."}}
+"""
+ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH: ErrorReason.ValueType  # 15
+"""INVALID_ARGUMENT: a filter or a source compares an attribute with a value of another type, or by a condition that its
+type does not have.
+
+    {"reason": "ATTRIBUTE_TYPE_MISMATCH", "domain": "shortlist",
+     "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string"}}
+"""
+ERROR_REASON_UNKNOWN_SOURCE: ErrorReason.ValueType  # 16
+"""INVALID_ARGUMENT: the bundle configures no source of this name.
+
+    {"reason": "UNKNOWN_SOURCE", "domain": "shortlist",
+     "metadata": {"field": "sources[0].name", "expected": "trending, two_tower", "got": "trendy"}}
 """
 global___ErrorReason = ErrorReason

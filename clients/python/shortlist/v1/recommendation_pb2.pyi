@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import shortlist.v1.errors_pb2
 import shortlist.v1.types_pb2
 import typing
 
@@ -42,12 +43,21 @@ class RecommendRequest(google.protobuf.message.Message):
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     OUTPUT_WEIGHTS_FIELD_NUMBER: builtins.int
     STRICT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    SELECTION_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
+    DEBUG_FIELD_NUMBER: builtins.int
     limit: builtins.int
     """Number of items wanted. 1..500; 0 means 20."""
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed in
     `AnswerInfo.warnings`. Default false.
     """
+    explain: builtins.bool
+    """Whether to return what was fed to the models. Default false."""
+    debug: builtins.bool
+    """Whether to return the query that was answered, with all defaults filled in. Default false."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -70,6 +80,20 @@ class RecommendRequest(google.protobuf.message.Message):
         magnitude. Outputs not named here have the weight 0. Empty means the bundle's own weights.
         """
 
+    @property
+    def filter(self) -> shortlist.v1.types_pb2.Filter:
+        """Which items may be in the answer. Absent means all."""
+
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shortlist.v1.types_pb2.SourceOptions]:
+        """Where candidates come from, in this order; at most 16. Empty means the bundle's own list, which is `nearest` unless the
+        bundle says otherwise. Where no source applies, since nothing is known of the user, popularity answers.
+        """
+
+    @property
+    def selection(self) -> shortlist.v1.types_pb2.SelectionOptions:
+        """How the list is made of the ranked candidates."""
+
     def __init__(
         self,
         *,
@@ -80,9 +104,14 @@ class RecommendRequest(google.protobuf.message.Message):
         attributes: collections.abc.Iterable[builtins.str] | None = ...,
         output_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         strict: builtins.bool = ...,
+        filter: shortlist.v1.types_pb2.Filter | None = ...,
+        sources: collections.abc.Iterable[shortlist.v1.types_pb2.SourceOptions] | None = ...,
+        selection: shortlist.v1.types_pb2.SelectionOptions | None = ...,
+        explain: builtins.bool = ...,
+        debug: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "query", b"query", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "exclusions", b"exclusions", "limit", b"limit", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "selection", b"selection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RecommendRequest = RecommendRequest
 
@@ -114,6 +143,158 @@ class RecommendResponse(google.protobuf.message.Message):
 global___RecommendResponse = RecommendResponse
 
 @typing.final
+class StreamRecommendRequest(google.protobuf.message.Message):
+    """Asks for recommendations, and for refinements as they come."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    @property
+    def request(self) -> global___RecommendRequest:
+        """What is asked for. Required."""
+
+    def __init__(
+        self,
+        *,
+        request: global___RecommendRequest | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["request", b"request"]) -> None: ...
+
+global___StreamRecommendRequest = StreamRecommendRequest
+
+@typing.final
+class StreamRecommendResponse(google.protobuf.message.Message):
+    """A list, whole in itself. The last one is what `Recommend` would have answered."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: builtins.int
+    REFINEMENT_FIELD_NUMBER: builtins.int
+    LAST_FIELD_NUMBER: builtins.int
+    refinement: builtins.str
+    """What this list has been refined by since the one before: empty for the first, which is in the order of ranking;
+    `diversity`.
+    """
+    last: builtins.bool
+    """Whether this is the last list."""
+    @property
+    def response(self) -> global___RecommendResponse:
+        """The list as it is now, in place of the one before."""
+
+    def __init__(
+        self,
+        *,
+        response: global___RecommendResponse | None = ...,
+        refinement: builtins.str = ...,
+        last: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["last", b"last", "refinement", b"refinement", "response", b"response"]) -> None: ...
+
+global___StreamRecommendResponse = StreamRecommendResponse
+
+@typing.final
+class BatchRecommendRequest(google.protobuf.message.Message):
+    """Asks for recommendations for many."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: builtins.int
+    @property
+    def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
+        """The requests, 1..1,024. All have the call's deadline."""
+
+    def __init__(
+        self,
+        *,
+        requests: collections.abc.Iterable[global___RecommendRequest] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["requests", b"requests"]) -> None: ...
+
+global___BatchRecommendRequest = BatchRecommendRequest
+
+@typing.final
+class BatchRecommendResponse(google.protobuf.message.Message):
+    """The answer to one row of a batch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    index: builtins.int
+    """Which row this answers: position in `BatchRecommendRequest.requests`, 0 for the first. Each row is answered once."""
+    @property
+    def response(self) -> global___RecommendResponse:
+        """What `Recommend` would have answered."""
+
+    @property
+    def error(self) -> global___RowError:
+        """The error with which `Recommend` would have ended."""
+
+    def __init__(
+        self,
+        *,
+        index: builtins.int = ...,
+        response: global___RecommendResponse | None = ...,
+        error: global___RowError | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "response", b"response", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "index", b"index", "response", b"response", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["result", b"result"]) -> typing.Literal["response", "error"] | None: ...
+
+global___BatchRecommendResponse = BatchRecommendResponse
+
+@typing.final
+class RowError(google.protobuf.message.Message):
+    """An error of one row of a batch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class MetadataEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    METADATA_FIELD_NUMBER: builtins.int
+    code: builtins.int
+    """The gRPC status code: 3 for INVALID_ARGUMENT, ..."""
+    message: builtins.str
+    """What is wrong, for people."""
+    reason: shortlist.v1.errors_pb2.ErrorReason.ValueType
+    """What is wrong, for programs."""
+    @property
+    def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The details: what the example of the reason shows as `metadata`."""
+
+    def __init__(
+        self,
+        *,
+        code: builtins.int = ...,
+        message: builtins.str = ...,
+        reason: shortlist.v1.errors_pb2.ErrorReason.ValueType = ...,
+        metadata: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason"]) -> None: ...
+
+global___RowError = RowError
+
+@typing.final
 class RetrieveRequest(google.protobuf.message.Message):
     """Asks for candidates."""
 
@@ -124,10 +305,18 @@ class RetrieveRequest(google.protobuf.message.Message):
     EXCLUSIONS_FIELD_NUMBER: builtins.int
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     STRICT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
+    DEBUG_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed in
     `AnswerInfo.warnings`. Default false.
     """
+    explain: builtins.bool
+    """Whether to return what was fed to the models. Default false."""
+    debug: builtins.bool
+    """Whether to return the query that was answered, with all defaults filled in. Default false."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -144,6 +333,14 @@ class RetrieveRequest(google.protobuf.message.Message):
     def attributes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the item attributes to return, at most 256. `*` means all. None by default."""
 
+    @property
+    def filter(self) -> shortlist.v1.types_pb2.Filter:
+        """Which items may be in the answer. Absent means all."""
+
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shortlist.v1.types_pb2.SourceOptions]:
+        """Where candidates come from, as in RecommendRequest."""
+
     def __init__(
         self,
         *,
@@ -152,9 +349,13 @@ class RetrieveRequest(google.protobuf.message.Message):
         exclusions: shortlist.v1.types_pb2.Exclusions | None = ...,
         attributes: collections.abc.Iterable[builtins.str] | None = ...,
         strict: builtins.bool = ...,
+        filter: shortlist.v1.types_pb2.Filter | None = ...,
+        sources: collections.abc.Iterable[shortlist.v1.types_pb2.SourceOptions] | None = ...,
+        explain: builtins.bool = ...,
+        debug: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "query", b"query", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "exclusions", b"exclusions", "query", b"query", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RetrieveRequest = RetrieveRequest
 
@@ -213,10 +414,16 @@ class RankRequest(google.protobuf.message.Message):
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     OUTPUT_WEIGHTS_FIELD_NUMBER: builtins.int
     STRICT_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
+    DEBUG_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed.
     Default false.
     """
+    explain: builtins.bool
+    """Whether to return what was fed to the models. Default false."""
+    debug: builtins.bool
+    """Whether to return the query that was answered, with all defaults filled in. Default false."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -251,9 +458,11 @@ class RankRequest(google.protobuf.message.Message):
         attributes: collections.abc.Iterable[builtins.str] | None = ...,
         output_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         strict: builtins.bool = ...,
+        explain: builtins.bool = ...,
+        debug: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "excluded_item_ids", b"excluded_item_ids", "item_ids", b"item_ids", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -302,6 +511,8 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     EXCLUDED_ITEM_IDS_FIELD_NUMBER: builtins.int
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     STRICT_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    DEBUG_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the item, 1..256 bytes of UTF-8. Required; NOT_FOUND if the bundle does not know it."""
     limit: builtins.int
@@ -310,6 +521,8 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     """Whether unknown attributes are refused with INVALID_ARGUMENT instead of being listed in `AnswerInfo.warnings`.
     Default false.
     """
+    debug: builtins.bool
+    """Whether to return the query that was answered, with all defaults filled in. Default false."""
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
         """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list; 0 means
@@ -324,6 +537,10 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     def attributes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the item attributes to return, at most 256. `*` means all. None by default."""
 
+    @property
+    def filter(self) -> shortlist.v1.types_pb2.Filter:
+        """Which items may be in the answer. Absent means all."""
+
     def __init__(
         self,
         *,
@@ -333,9 +550,11 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
         excluded_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
         attributes: collections.abc.Iterable[builtins.str] | None = ...,
         strict: builtins.bool = ...,
+        filter: shortlist.v1.types_pb2.Filter | None = ...,
+        debug: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "excluded_item_ids", b"excluded_item_ids", "item_id", b"item_id", "limit", b"limit", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["filter", b"filter", "retrieval", b"retrieval"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
 
 global___FindSimilarItemsRequest = FindSimilarItemsRequest
 

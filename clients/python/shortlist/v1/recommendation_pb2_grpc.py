@@ -43,6 +43,16 @@ class RecommendationServiceStub(object):
                 request_serializer=shortlist_dot_v1_dot_recommendation__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=shortlist_dot_v1_dot_recommendation__pb2.RecommendResponse.FromString,
                 _registered_method=True)
+        self.StreamRecommend = channel.unary_stream(
+                '/shortlist.v1.RecommendationService/StreamRecommend',
+                request_serializer=shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendResponse.FromString,
+                _registered_method=True)
+        self.BatchRecommend = channel.unary_stream(
+                '/shortlist.v1.RecommendationService/BatchRecommend',
+                request_serializer=shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendResponse.FromString,
+                _registered_method=True)
         self.Retrieve = channel.unary_unary(
                 '/shortlist.v1.RecommendationService/Retrieve',
                 request_serializer=shortlist_dot_v1_dot_recommendation__pb2.RetrieveRequest.SerializeToString,
@@ -68,7 +78,22 @@ class RecommendationServiceServicer(object):
     """
 
     def Recommend(self, request, context):
-        """Runs the whole funnel: retrieval, exclusions, ranking, selection.
+        """Runs the whole funnel: retrieval, filters and exclusions, ranking, selection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamRecommend(self, request, context):
+        """Runs the whole funnel and sends the list as soon as it is ranked; refinements of it follow as they are ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRecommend(self, request, context):
+        """Runs the whole funnel for up to 1,024 requests, each with options of its own. Answers come one by one, as they are
+        ready, so that a row which cannot be answered does not keep the others from being so. Single calls go first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +127,16 @@ def add_RecommendationServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=shortlist_dot_v1_dot_recommendation__pb2.RecommendRequest.FromString,
                     response_serializer=shortlist_dot_v1_dot_recommendation__pb2.RecommendResponse.SerializeToString,
+            ),
+            'StreamRecommend': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRecommend,
+                    request_deserializer=shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.unary_stream_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendResponse.SerializeToString,
             ),
             'Retrieve': grpc.unary_unary_rpc_method_handler(
                     servicer.Retrieve,
@@ -150,6 +185,60 @@ class RecommendationService(object):
             '/shortlist.v1.RecommendationService/Recommend',
             shortlist_dot_v1_dot_recommendation__pb2.RecommendRequest.SerializeToString,
             shortlist_dot_v1_dot_recommendation__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shortlist.v1.RecommendationService/StreamRecommend',
+            shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendRequest.SerializeToString,
+            shortlist_dot_v1_dot_recommendation__pb2.StreamRecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shortlist.v1.RecommendationService/BatchRecommend',
+            shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendRequest.SerializeToString,
+            shortlist_dot_v1_dot_recommendation__pb2.BatchRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

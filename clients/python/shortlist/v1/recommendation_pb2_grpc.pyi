@@ -29,7 +29,21 @@ class RecommendationServiceStub:
         shortlist.v1.recommendation_pb2.RecommendRequest,
         shortlist.v1.recommendation_pb2.RecommendResponse,
     ]
-    """Runs the whole funnel: retrieval, exclusions, ranking, selection."""
+    """Runs the whole funnel: retrieval, filters and exclusions, ranking, selection."""
+
+    StreamRecommend: grpc.UnaryStreamMultiCallable[
+        shortlist.v1.recommendation_pb2.StreamRecommendRequest,
+        shortlist.v1.recommendation_pb2.StreamRecommendResponse,
+    ]
+    """Runs the whole funnel and sends the list as soon as it is ranked; refinements of it follow as they are ready."""
+
+    BatchRecommend: grpc.UnaryStreamMultiCallable[
+        shortlist.v1.recommendation_pb2.BatchRecommendRequest,
+        shortlist.v1.recommendation_pb2.BatchRecommendResponse,
+    ]
+    """Runs the whole funnel for up to 1,024 requests, each with options of its own. Answers come one by one, as they are
+    ready, so that a row which cannot be answered does not keep the others from being so. Single calls go first.
+    """
 
     Retrieve: grpc.UnaryUnaryMultiCallable[
         shortlist.v1.recommendation_pb2.RetrieveRequest,
@@ -60,7 +74,21 @@ class RecommendationServiceAsyncStub:
         shortlist.v1.recommendation_pb2.RecommendRequest,
         shortlist.v1.recommendation_pb2.RecommendResponse,
     ]
-    """Runs the whole funnel: retrieval, exclusions, ranking, selection."""
+    """Runs the whole funnel: retrieval, filters and exclusions, ranking, selection."""
+
+    StreamRecommend: grpc.aio.UnaryStreamMultiCallable[
+        shortlist.v1.recommendation_pb2.StreamRecommendRequest,
+        shortlist.v1.recommendation_pb2.StreamRecommendResponse,
+    ]
+    """Runs the whole funnel and sends the list as soon as it is ranked; refinements of it follow as they are ready."""
+
+    BatchRecommend: grpc.aio.UnaryStreamMultiCallable[
+        shortlist.v1.recommendation_pb2.BatchRecommendRequest,
+        shortlist.v1.recommendation_pb2.BatchRecommendResponse,
+    ]
+    """Runs the whole funnel for up to 1,024 requests, each with options of its own. Answers come one by one, as they are
+    ready, so that a row which cannot be answered does not keep the others from being so. Single calls go first.
+    """
 
     Retrieve: grpc.aio.UnaryUnaryMultiCallable[
         shortlist.v1.recommendation_pb2.RetrieveRequest,
@@ -93,7 +121,25 @@ class RecommendationServiceServicer(metaclass=abc.ABCMeta):
         request: shortlist.v1.recommendation_pb2.RecommendRequest,
         context: _ServicerContext,
     ) -> typing.Union[shortlist.v1.recommendation_pb2.RecommendResponse, collections.abc.Awaitable[shortlist.v1.recommendation_pb2.RecommendResponse]]:
-        """Runs the whole funnel: retrieval, exclusions, ranking, selection."""
+        """Runs the whole funnel: retrieval, filters and exclusions, ranking, selection."""
+
+    @abc.abstractmethod
+    def StreamRecommend(
+        self,
+        request: shortlist.v1.recommendation_pb2.StreamRecommendRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[shortlist.v1.recommendation_pb2.StreamRecommendResponse], collections.abc.AsyncIterator[shortlist.v1.recommendation_pb2.StreamRecommendResponse]]:
+        """Runs the whole funnel and sends the list as soon as it is ranked; refinements of it follow as they are ready."""
+
+    @abc.abstractmethod
+    def BatchRecommend(
+        self,
+        request: shortlist.v1.recommendation_pb2.BatchRecommendRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[shortlist.v1.recommendation_pb2.BatchRecommendResponse], collections.abc.AsyncIterator[shortlist.v1.recommendation_pb2.BatchRecommendResponse]]:
+        """Runs the whole funnel for up to 1,024 requests, each with options of its own. Answers come one by one, as they are
+        ready, so that a row which cannot be answered does not keep the others from being so. Single calls go first.
+        """
 
     @abc.abstractmethod
     def Retrieve(

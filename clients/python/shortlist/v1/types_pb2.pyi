@@ -69,6 +69,58 @@ VALUE_TYPE_BOOL_LIST: ValueType.ValueType  # 8
 """List of truth values."""
 global___ValueType = ValueType
 
+class _DegradedReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DegradedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DegradedReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DEGRADED_REASON_UNSPECIFIED: _DegradedReason.ValueType  # 0
+    """Never sent by the server."""
+    DEGRADED_REASON_OUT_OF_TIME: _DegradedReason.ValueType  # 1
+    """Its share of the time budget was gone, or too little for it was left."""
+    DEGRADED_REASON_FAILED: _DegradedReason.ValueType  # 2
+    """It failed; the server's log tells more under the request's id."""
+
+class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
+    """Names why a part of the funnel was left out."""
+
+DEGRADED_REASON_UNSPECIFIED: DegradedReason.ValueType  # 0
+"""Never sent by the server."""
+DEGRADED_REASON_OUT_OF_TIME: DegradedReason.ValueType  # 1
+"""Its share of the time budget was gone, or too little for it was left."""
+DEGRADED_REASON_FAILED: DegradedReason.ValueType  # 2
+"""It failed; the server's log tells more under the request's id."""
+global___DegradedReason = DegradedReason
+
+class _ColdStartBasis:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ColdStartBasisEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ColdStartBasis.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    COLD_START_BASIS_UNSPECIFIED: _ColdStartBasis.ValueType  # 0
+    """The user is known, or the query is none for a user."""
+    COLD_START_BASIS_FEATURES: _ColdStartBasis.ValueType  # 1
+    """From features that were sent: the towers' entry for unknown ids."""
+    COLD_START_BASIS_HISTORY: _ColdStartBasis.ValueType  # 2
+    """From a history that was sent: by the tower where it reads histories, else the mean of its embeddings."""
+    COLD_START_BASIS_NOTHING: _ColdStartBasis.ValueType  # 3
+    """From nothing that is known of the user: popularity, or what the request's sources found without him."""
+
+class ColdStartBasis(_ColdStartBasis, metaclass=_ColdStartBasisEnumTypeWrapper):
+    """Names what a user whom the bundle does not know was answered from."""
+
+COLD_START_BASIS_UNSPECIFIED: ColdStartBasis.ValueType  # 0
+"""The user is known, or the query is none for a user."""
+COLD_START_BASIS_FEATURES: ColdStartBasis.ValueType  # 1
+"""From features that were sent: the towers' entry for unknown ids."""
+COLD_START_BASIS_HISTORY: ColdStartBasis.ValueType  # 2
+"""From a history that was sent: by the tower where it reads histories, else the mean of its embeddings."""
+COLD_START_BASIS_NOTHING: ColdStartBasis.ValueType  # 3
+"""From nothing that is known of the user: popularity, or what the request's sources found without him."""
+global___ColdStartBasis = ColdStartBasis
+
 class _StageOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -81,6 +133,10 @@ class _StageOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """The stage ran to its end."""
     STAGE_OUTCOME_SKIPPED: _StageOutcome.ValueType  # 2
     """The stage did not apply to this request: its plan says why. Not a fault."""
+    STAGE_OUTCOME_OUT_OF_TIME: _StageOutcome.ValueType  # 3
+    """The stage, or the source, was left out for lack of time; `AnswerInfo.degraded` has it too."""
+    STAGE_OUTCOME_FAILED: _StageOutcome.ValueType  # 4
+    """The source failed and the others answered; `AnswerInfo.degraded` has it too."""
 
 class StageOutcome(_StageOutcome, metaclass=_StageOutcomeEnumTypeWrapper):
     """What became of a stage."""
@@ -91,6 +147,10 @@ STAGE_OUTCOME_OK: StageOutcome.ValueType  # 1
 """The stage ran to its end."""
 STAGE_OUTCOME_SKIPPED: StageOutcome.ValueType  # 2
 """The stage did not apply to this request: its plan says why. Not a fault."""
+STAGE_OUTCOME_OUT_OF_TIME: StageOutcome.ValueType  # 3
+"""The stage, or the source, was left out for lack of time; `AnswerInfo.degraded` has it too."""
+STAGE_OUTCOME_FAILED: StageOutcome.ValueType  # 4
+"""The source failed and the others answered; `AnswerInfo.degraded` has it too."""
 global___StageOutcome = StageOutcome
 
 class _WarningReason:
@@ -107,6 +167,8 @@ class _WarningReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     """The bundle has no item of this id; the id had no effect."""
     WARNING_REASON_UNKNOWN_ATTRIBUTE: _WarningReason.ValueType  # 3
     """The bundle declares no item attribute of this name; it is in no item of the answer."""
+    WARNING_REASON_PINNED_ITEM_LEFT_OUT: _WarningReason.ValueType  # 4
+    """A filter, an exclusion or a cap leaves this item out; it was not pinned."""
 
 class WarningReason(_WarningReason, metaclass=_WarningReasonEnumTypeWrapper):
     """Names what is wrong with a request that was answered all the same."""
@@ -119,6 +181,8 @@ WARNING_REASON_UNKNOWN_ITEM: WarningReason.ValueType  # 2
 """The bundle has no item of this id; the id had no effect."""
 WARNING_REASON_UNKNOWN_ATTRIBUTE: WarningReason.ValueType  # 3
 """The bundle declares no item attribute of this name; it is in no item of the answer."""
+WARNING_REASON_PINNED_ITEM_LEFT_OUT: WarningReason.ValueType  # 4
+"""A filter, an exclusion or a cap leaves this item out; it was not pinned."""
 global___WarningReason = WarningReason
 
 class _ShortfallReason:
@@ -132,7 +196,15 @@ class _ShortfallReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper
     SHORTFALL_REASON_CATALOG_EXHAUSTED: _ShortfallReason.ValueType  # 1
     """No more items exist in the catalogue once the excluded ones are left out."""
     SHORTFALL_REASON_POPULARITY_EXHAUSTED: _ShortfallReason.ValueType  # 2
-    """The popularity list, which answers for unknown users, has no more items."""
+    """Nothing is known to search by, and the bundle has no popularity to answer from."""
+    SHORTFALL_REASON_FILTER_EXHAUSTED: _ShortfallReason.ValueType  # 3
+    """No more items match the filters once the excluded ones are left out."""
+    SHORTFALL_REASON_SOURCES_EXHAUSTED: _ShortfallReason.ValueType  # 4
+    """The sources asked for gave no more candidates: raise their numbers, or add a source."""
+    SHORTFALL_REASON_SCORE_MIN: _ShortfallReason.ValueType  # 5
+    """No more candidates reach `SelectionOptions.score_min`."""
+    SHORTFALL_REASON_CAPS: _ShortfallReason.ValueType  # 6
+    """No more candidates fit under the caps."""
 
 class ShortfallReason(_ShortfallReason, metaclass=_ShortfallReasonEnumTypeWrapper):
     """Names why an answer has fewer items than asked for."""
@@ -142,7 +214,15 @@ SHORTFALL_REASON_UNSPECIFIED: ShortfallReason.ValueType  # 0
 SHORTFALL_REASON_CATALOG_EXHAUSTED: ShortfallReason.ValueType  # 1
 """No more items exist in the catalogue once the excluded ones are left out."""
 SHORTFALL_REASON_POPULARITY_EXHAUSTED: ShortfallReason.ValueType  # 2
-"""The popularity list, which answers for unknown users, has no more items."""
+"""Nothing is known to search by, and the bundle has no popularity to answer from."""
+SHORTFALL_REASON_FILTER_EXHAUSTED: ShortfallReason.ValueType  # 3
+"""No more items match the filters once the excluded ones are left out."""
+SHORTFALL_REASON_SOURCES_EXHAUSTED: ShortfallReason.ValueType  # 4
+"""The sources asked for gave no more candidates: raise their numbers, or add a source."""
+SHORTFALL_REASON_SCORE_MIN: ShortfallReason.ValueType  # 5
+"""No more candidates reach `SelectionOptions.score_min`."""
+SHORTFALL_REASON_CAPS: ShortfallReason.ValueType  # 6
+"""No more candidates fit under the caps."""
 global___ShortfallReason = ShortfallReason
 
 @typing.final
@@ -485,7 +565,8 @@ class RetrievalOptions(google.protobuf.message.Message):
     EF_FIELD_NUMBER: builtins.int
     EXACT_FIELD_NUMBER: builtins.int
     candidate_count: builtins.int
-    """Number of candidates retrieved, and then ranked. 1..4,096, and at least `limit`; 0 means 200, or `limit` if that
+    """Number of candidates that each source contributes unless it says otherwise; with the one source of most requests, the
+    number of candidates retrieved and then ranked. 1..4,096, and at least `limit`; 0 means 200, or `limit` if that
     is more.
     """
     ef: builtins.int
@@ -516,6 +597,7 @@ class Exclusions(google.protobuf.message.Message):
 
     ITEM_IDS_FIELD_NUMBER: builtins.int
     SEEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     seen: builtins.bool
     """Whether items that the user has already seen are left out: those in the bundle's known history of this user and
     those in `UserQuery.history`. Default true.
@@ -524,17 +606,514 @@ class Exclusions(google.protobuf.message.Message):
     def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of items to leave out, 0..100,000, each 1..256 bytes of UTF-8. Unknown ids are allowed and have no effect."""
 
+    @property
+    def filter(self) -> global___Filter:
+        """Leaves out the items that this filter matches. Absent leaves out none."""
+
     def __init__(
         self,
         *,
         item_ids: collections.abc.Iterable[builtins.str] | None = ...,
         seen: builtins.bool | None = ...,
+        filter: global___Filter | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_seen", b"_seen", "seen", b"seen"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_seen", b"_seen", "item_ids", b"item_ids", "seen", b"seen"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_seen", b"_seen", "filter", b"filter", "seen", b"seen"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_seen", b"_seen", "filter", b"filter", "item_ids", b"item_ids", "seen", b"seen"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_seen", b"_seen"]) -> typing.Literal["seen"] | None: ...
 
 global___Exclusions = Exclusions
+
+@typing.final
+class Filter(google.protobuf.message.Message):
+    """A condition on the attributes of items, or several joined. Exactly one kind is set. At most 16 levels deep and 1,024
+    conditions and lists in all. An attribute that the bundle does not declare is INVALID_ARGUMENT, with those of a similar
+    name; so is a value of another type (an int64_value is accepted for a double attribute). An item without a value for
+    an attribute fulfils no condition on it, and so is matched where the condition stands under `none_of`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALL_OF_FIELD_NUMBER: builtins.int
+    ANY_OF_FIELD_NUMBER: builtins.int
+    NONE_OF_FIELD_NUMBER: builtins.int
+    EQUALS_FIELD_NUMBER: builtins.int
+    IS_IN_FIELD_NUMBER: builtins.int
+    RANGE_FIELD_NUMBER: builtins.int
+    CONTAINS_FIELD_NUMBER: builtins.int
+    EXISTS_FIELD_NUMBER: builtins.int
+    @property
+    def all_of(self) -> global___FilterList:
+        """All of these match."""
+
+    @property
+    def any_of(self) -> global___FilterList:
+        """At least one of these matches."""
+
+    @property
+    def none_of(self) -> global___FilterList:
+        """None of these matches."""
+
+    @property
+    def equals(self) -> global___EqualsCondition:
+        """An attribute has this value."""
+
+    @property
+    def is_in(self) -> global___InCondition:
+        """An attribute has one of these values."""
+
+    @property
+    def range(self) -> global___RangeCondition:
+        """An attribute lies between bounds."""
+
+    @property
+    def contains(self) -> global___ContainsCondition:
+        """A multi-valued attribute holds this value."""
+
+    @property
+    def exists(self) -> global___ExistsCondition:
+        """The item has a value for an attribute."""
+
+    def __init__(
+        self,
+        *,
+        all_of: global___FilterList | None = ...,
+        any_of: global___FilterList | None = ...,
+        none_of: global___FilterList | None = ...,
+        equals: global___EqualsCondition | None = ...,
+        is_in: global___InCondition | None = ...,
+        range: global___RangeCondition | None = ...,
+        contains: global___ContainsCondition | None = ...,
+        exists: global___ExistsCondition | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "contains", b"contains", "equals", b"equals", "exists", b"exists", "is_in", b"is_in", "kind", b"kind", "none_of", b"none_of", "range", b"range"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["all_of", b"all_of", "any_of", b"any_of", "contains", b"contains", "equals", b"equals", "exists", b"exists", "is_in", b"is_in", "kind", b"kind", "none_of", b"none_of", "range", b"range"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["all_of", "any_of", "none_of", "equals", "is_in", "range", "contains", "exists"] | None: ...
+
+global___Filter = Filter
+
+@typing.final
+class FilterList(google.protobuf.message.Message):
+    """Several filters."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FILTERS_FIELD_NUMBER: builtins.int
+    @property
+    def filters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Filter]:
+        """The filters, 1 or more."""
+
+    def __init__(
+        self,
+        *,
+        filters: collections.abc.Iterable[global___Filter] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filters", b"filters"]) -> None: ...
+
+global___FilterList = FilterList
+
+@typing.final
+class EqualsCondition(google.protobuf.message.Message):
+    """Matches items whose attribute has one value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute: string, int64, double or bool."""
+    @property
+    def value(self) -> global___Value:
+        """The value, of the attribute's type."""
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        value: global___Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "value", b"value"]) -> None: ...
+
+global___EqualsCondition = EqualsCondition
+
+@typing.final
+class InCondition(google.protobuf.message.Message):
+    """Matches items whose attribute has one of several values."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute: string, int64, double or bool."""
+    @property
+    def values(self) -> global___Value:
+        """The values: a list of the attribute's type, 1 to 10,000."""
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        values: global___Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["values", b"values"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "values", b"values"]) -> None: ...
+
+global___InCondition = InCondition
+
+@typing.final
+class RangeCondition(google.protobuf.message.Message):
+    """Matches items whose attribute lies between bounds, one or two of which are set. Texts are compared by their code
+    points: dates as `2026-11-24` are in order.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    ABOVE_FIELD_NUMBER: builtins.int
+    AT_MOST_FIELD_NUMBER: builtins.int
+    BELOW_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute: string, int64 or double."""
+    @property
+    def at_least(self) -> global___Value:
+        """The least value that matches. Not together with `above`."""
+
+    @property
+    def above(self) -> global___Value:
+        """The value that must be exceeded."""
+
+    @property
+    def at_most(self) -> global___Value:
+        """The greatest value that matches. Not together with `below`."""
+
+    @property
+    def below(self) -> global___Value:
+        """The value that must not be reached."""
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        at_least: global___Value | None = ...,
+        above: global___Value | None = ...,
+        at_most: global___Value | None = ...,
+        below: global___Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["above", b"above", "at_least", b"at_least", "at_most", b"at_most", "below", b"below"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["above", b"above", "at_least", b"at_least", "at_most", b"at_most", "attribute", b"attribute", "below", b"below"]) -> None: ...
+
+global___RangeCondition = RangeCondition
+
+@typing.final
+class ContainsCondition(google.protobuf.message.Message):
+    """Matches items whose multi-valued attribute holds a value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute: string_list, int64_list, double_list or bool_list."""
+    @property
+    def value(self) -> global___Value:
+        """One value, of the type of the list's elements."""
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        value: global___Value | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "value", b"value"]) -> None: ...
+
+global___ContainsCondition = ContainsCondition
+
+@typing.final
+class ExistsCondition(google.protobuf.message.Message):
+    """Matches items that have a value for an attribute. An empty list is a value."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute."""
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute"]) -> None: ...
+
+global___ExistsCondition = ExistsCondition
+
+@typing.final
+class SourceOptions(google.protobuf.message.Message):
+    """One source of candidates. With a kind, the source is described here; with a name alone, it is the one that the bundle
+    configures under that name.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    CANDIDATE_COUNT_FIELD_NUMBER: builtins.int
+    NEAREST_FIELD_NUMBER: builtins.int
+    RECENT_HISTORY_FIELD_NUMBER: builtins.int
+    POPULARITY_FIELD_NUMBER: builtins.int
+    CALLER_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the source in the answer, 1..64 bytes of UTF-8, none twice in a request. Empty takes the name of the kind;
+    for `nearest` that is how the query embedding came about: `two_tower`, `history`, `items`, `embedding`.
+    """
+    candidate_count: builtins.int
+    """Most items that this source contributes, 1..4,096; 0 means `RetrievalOptions.candidate_count`. Over all sources at
+    most 4,096.
+    """
+    @property
+    def nearest(self) -> global___NearestSource:
+        """Items nearest to the query embedding."""
+
+    @property
+    def recent_history(self) -> global___HistorySource:
+        """Items similar to those of the user's recent history."""
+
+    @property
+    def popularity(self) -> global___PopularitySource:
+        """Popular items, overall or among those with an attribute value."""
+
+    @property
+    def caller(self) -> global___CallerSource:
+        """Items that the caller names."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        candidate_count: builtins.int = ...,
+        nearest: global___NearestSource | None = ...,
+        recent_history: global___HistorySource | None = ...,
+        popularity: global___PopularitySource | None = ...,
+        caller: global___CallerSource | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["caller", b"caller", "kind", b"kind", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "candidate_count", b"candidate_count", "kind", b"kind", "name", b"name", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["nearest", "recent_history", "popularity", "caller"] | None: ...
+
+global___SourceOptions = SourceOptions
+
+@typing.final
+class NearestSource(google.protobuf.message.Message):
+    """Finds the items nearest to the query embedding. Skipped where there is none."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___NearestSource = NearestSource
+
+@typing.final
+class HistorySource(google.protobuf.message.Message):
+    """Finds the items nearest to the mean embedding of the user's last events: those of the request, else those that the
+    bundle knows. Skipped where there is no history.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EVENT_COUNT_FIELD_NUMBER: builtins.int
+    event_count: builtins.int
+    """How many events from the end of the history count, 1..1,000; 0 means 10."""
+    def __init__(
+        self,
+        *,
+        event_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["event_count", b"event_count"]) -> None: ...
+
+global___HistorySource = HistorySource
+
+@typing.final
+class PopularitySource(google.protobuf.message.Message):
+    """Finds popular items, most popular first; items that nobody has used come last. Skipped where the bundle has no
+    popularity.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    FEATURE_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the item attribute whose value the items must have (or hold, where it is multi-valued). Empty means overall."""
+    feature: builtins.str
+    """Name of the feature that holds the value, as the bundle declares it: `user.country`, `context.device`. The source is
+    skipped where the request has no such feature and the bundle knows none.
+    """
+    @property
+    def value(self) -> global___Value:
+        """The value, of the attribute's type or of its elements' type. Exactly one of `value` and `feature` is set together
+        with `attribute`.
+        """
+
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        value: global___Value | None = ...,
+        feature: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "feature", b"feature", "value", b"value"]) -> None: ...
+
+global___PopularitySource = PopularitySource
+
+@typing.final
+class CallerSource(google.protobuf.message.Message):
+    """Takes the items that the caller names. Unknown ids are listed in `AnswerInfo.warnings`, or refused when strict."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of the items, best first, 1..4,096, each 1..256 bytes of UTF-8. Repeated ids count once."""
+
+    def __init__(
+        self,
+        *,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_ids", b"item_ids"]) -> None: ...
+
+global___CallerSource = CallerSource
+
+@typing.final
+class SelectionOptions(google.protobuf.message.Message):
+    """How the short list is made of the ranked candidates."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SCORE_MIN_FIELD_NUMBER: builtins.int
+    DIVERSITY_FIELD_NUMBER: builtins.int
+    CAPS_FIELD_NUMBER: builtins.int
+    PINNED_ITEMS_FIELD_NUMBER: builtins.int
+    EXPLORATION_FIELD_NUMBER: builtins.int
+    score_min: builtins.float
+    """Least score of an item in the answer; finite. Pinned items are exempt. Absent means none."""
+    diversity: builtins.float
+    """Strength of diversity, 0..1; 0, the default, is none. The list is made by maximal marginal relevance: each next item is
+    the one with the largest (1 - diversity) * relevance - diversity * similarity, relevance being the score scaled to 0..1
+    over the candidates and similarity the largest cosine with an item that is in the list already.
+    """
+    @property
+    def caps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cap]:
+        """Limits on how many items may share an attribute value. At most 16."""
+
+    @property
+    def pinned_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PinnedItem]:
+        """Items that stand at fixed places. At most 100, none twice. An item that a filter or an exclusion leaves out is not
+        pinned either, and listed in `AnswerInfo.warnings`.
+        """
+
+    @property
+    def exploration(self) -> global___Exploration:
+        """Draws the order at random instead of taking the best. Off by default."""
+
+    def __init__(
+        self,
+        *,
+        score_min: builtins.float | None = ...,
+        diversity: builtins.float = ...,
+        caps: collections.abc.Iterable[global___Cap] | None = ...,
+        pinned_items: collections.abc.Iterable[global___PinnedItem] | None = ...,
+        exploration: global___Exploration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_score_min", b"_score_min", "exploration", b"exploration", "score_min", b"score_min"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_score_min", b"_score_min", "caps", b"caps", "diversity", b"diversity", "exploration", b"exploration", "pinned_items", b"pinned_items", "score_min", b"score_min"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_score_min", b"_score_min"]) -> typing.Literal["score_min"] | None: ...
+
+global___SelectionOptions = SelectionOptions
+
+@typing.final
+class Cap(google.protobuf.message.Message):
+    """Limits how many items of the answer may share a value of an attribute."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: builtins.int
+    ITEM_COUNT_MAX_FIELD_NUMBER: builtins.int
+    attribute: builtins.str
+    """Name of the attribute, of any type. An item of a multi-valued attribute counts for each of its values; an item without
+    a value is not limited.
+    """
+    item_count_max: builtins.int
+    """Most items with the same value, 1..500."""
+    def __init__(
+        self,
+        *,
+        attribute: builtins.str = ...,
+        item_count_max: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attribute", b"attribute", "item_count_max", b"item_count_max"]) -> None: ...
+
+global___Cap = Cap
+
+@typing.final
+class PinnedItem(google.protobuf.message.Message):
+    """An item with a fixed place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """Id of the item, 1..256 bytes of UTF-8. Naming it in `Exclusions.item_ids` too is INVALID_ARGUMENT."""
+    position: builtins.int
+    """Its place in the answer, 0 for the first, less than `limit`, none twice. Absent takes the first free place, in the order
+    sent. In a shorter answer it stands at the end.
+    """
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        position: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_position", b"_position", "position", b"position"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_position", b"_position", "item_id", b"item_id", "position", b"position"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+
+global___PinnedItem = PinnedItem
+
+@typing.final
+class Exploration(google.protobuf.message.Message):
+    """Draws the order of the answer: each next item with a probability in proportion to exp(score / temperature) among those
+    that remain (the Plackett-Luce model).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    temperature: builtins.float
+    """Temperature, on the scale of the scores: 0, the default, is off; up to 1e6."""
+    seed: builtins.int
+    """Seed of the draw: the same request with the same seed gets the same answer. Absent lets the server choose one; the
+    answer says which (`AnswerInfo.seed`).
+    """
+    def __init__(
+        self,
+        *,
+        temperature: builtins.float = ...,
+        seed: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_seed", b"_seed", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "seed", b"seed", "temperature", b"temperature"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+
+global___Exploration = Exploration
 
 @typing.final
 class ScoredItem(google.protobuf.message.Message):
@@ -576,6 +1155,24 @@ class ScoredItem(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
+    @typing.final
+    class ModelInputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     ATTRIBUTES_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
@@ -584,6 +1181,12 @@ class ScoredItem(google.protobuf.message.Message):
     OUTPUTS_FIELD_NUMBER: builtins.int
     SOURCE_FIELD_NUMBER: builtins.int
     SOURCE_POSITION_FIELD_NUMBER: builtins.int
+    OTHER_SOURCES_FIELD_NUMBER: builtins.int
+    CANDIDATE_POSITION_FIELD_NUMBER: builtins.int
+    RANKING_POSITION_FIELD_NUMBER: builtins.int
+    EXPLORATION_POSITION_FIELD_NUMBER: builtins.int
+    DIVERSITY_POSITION_FIELD_NUMBER: builtins.int
+    MODEL_INPUTS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the item."""
     score: builtins.float
@@ -597,11 +1200,20 @@ class ScoredItem(google.protobuf.message.Message):
     ranking_score: builtins.float
     """What the ranker's outputs come to in sum, each times its weight. Absent where the item was not ranked."""
     source: builtins.str
-    """Name of the candidate source that found the item: `two_tower`, `history`, `items`, `embedding`, `popularity`; or
-    `caller` where the caller named it.
+    """Name of the candidate source that found the item, the first in the list of sources where several did: `two_tower`,
+    `history`, `items`, `embedding`, `recent_history`, `popularity`, the name that the bundle or the request gives it;
+    `caller` where the caller named it, `pinned` where it is here only because it is pinned.
     """
     source_position: builtins.int
     """Position of the item in that source, 0 for the first."""
+    candidate_position: builtins.int
+    """Position among the candidates of all sources, 0 for the first: before ranking."""
+    ranking_position: builtins.int
+    """Position by score, 0 for the best: after ranking, before what follows it."""
+    exploration_position: builtins.int
+    """Position after exploration. Absent where there was none."""
+    diversity_position: builtins.int
+    """Position after diversity and caps, which is where pinned items are put in between. Absent where there were neither."""
     @property
     def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
         """The requested attributes by name. An attribute that this item has no value for is absent."""
@@ -610,6 +1222,16 @@ class ScoredItem(google.protobuf.message.Message):
     def outputs(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """The ranker's outputs by name, for example `rating` as the rating predicted, on the scale of the training data.
         Empty where the item was not ranked.
+        """
+
+    @property
+    def other_sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourcePosition]:
+        """The other sources that found the item."""
+
+    @property
+    def model_inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
+        """What was fed to the ranker for this item, by name of the input tensor, its numbers in row-major order. Only with
+        `explain`.
         """
 
     def __init__(
@@ -623,15 +1245,47 @@ class ScoredItem(google.protobuf.message.Message):
         outputs: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         source: builtins.str = ...,
         source_position: builtins.int = ...,
+        other_sources: collections.abc.Iterable[global___SourcePosition] | None = ...,
+        candidate_position: builtins.int = ...,
+        ranking_position: builtins.int = ...,
+        exploration_position: builtins.int | None = ...,
+        diversity_position: builtins.int | None = ...,
+        model_inputs: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "id", b"id", "outputs", b"outputs", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "candidate_position", b"candidate_position", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "id", b"id", "model_inputs", b"model_inputs", "other_sources", b"other_sources", "outputs", b"outputs", "ranking_position", b"ranking_position", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_diversity_position", b"_diversity_position"]) -> typing.Literal["diversity_position"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_exploration_position", b"_exploration_position"]) -> typing.Literal["exploration_position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_ranking_score", b"_ranking_score"]) -> typing.Literal["ranking_score"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_retrieval_score", b"_retrieval_score"]) -> typing.Literal["retrieval_score"] | None: ...
 
 global___ScoredItem = ScoredItem
+
+@typing.final
+class SourcePosition(google.protobuf.message.Message):
+    """Where a source had an item."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    source: builtins.str
+    """Name of the source."""
+    position: builtins.int
+    """Position of the item in that source, 0 for the first."""
+    def __init__(
+        self,
+        *,
+        source: builtins.str = ...,
+        position: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["position", b"position", "source", b"source"]) -> None: ...
+
+global___SourcePosition = SourcePosition
 
 @typing.final
 class AnswerInfo(google.protobuf.message.Message):
@@ -645,6 +1299,13 @@ class AnswerInfo(google.protobuf.message.Message):
     COLD_START_FIELD_NUMBER: builtins.int
     WARNINGS_FIELD_NUMBER: builtins.int
     SHORTFALL_REASON_FIELD_NUMBER: builtins.int
+    DEGRADED_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    COLD_START_BASIS_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    MATCH_COUNT_FIELD_NUMBER: builtins.int
+    ANSWERED_QUERY_FIELD_NUMBER: builtins.int
+    MODEL_INPUTS_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request: the caller's `x-request-id` metadata where it was sent and has at most 128 characters, else made
     by the server. Errors carry it as `x-request-id` in the trailing metadata.
@@ -653,6 +1314,14 @@ class AnswerInfo(google.protobuf.message.Message):
     """Whether the user was unknown to the bundle."""
     shortfall_reason: global___ShortfallReason.ValueType
     """Why there are fewer items than asked for. Unspecified where there are as many."""
+    cold_start_basis: global___ColdStartBasis.ValueType
+    """What a user whom the bundle does not know was answered from. Unspecified where `cold_start` is false."""
+    seed: builtins.int
+    """Seed of the exploration. Absent where there was none."""
+    match_count: builtins.int
+    """Number of items in the catalogue that the filters match, exclusions by id and of seen items not counted. Absent where
+    there was no filter.
+    """
     @property
     def bundle(self) -> global___BundleId:
         """The bundle that answered."""
@@ -665,6 +1334,24 @@ class AnswerInfo(google.protobuf.message.Message):
     def warnings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Warning]:
         """What was wrong with the request and did not keep it from being answered."""
 
+    @property
+    def degraded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Degradation]:
+        """The parts of the funnel that were left out, at most one reason for each stage and each source: the answer is right,
+        but not all that was asked for. Empty where nothing was left out.
+        """
+
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceReport]:
+        """The sources of candidates, in the order of the list."""
+
+    @property
+    def answered_query(self) -> global___AnsweredQuery:
+        """The query that was answered, with all defaults and with what the bundle added. Only with `debug`."""
+
+    @property
+    def model_inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelInputs]:
+        """What was fed to the models for the query as a whole. Only with `explain`."""
+
     def __init__(
         self,
         *,
@@ -674,11 +1361,250 @@ class AnswerInfo(google.protobuf.message.Message):
         cold_start: builtins.bool = ...,
         warnings: collections.abc.Iterable[global___Warning] | None = ...,
         shortfall_reason: global___ShortfallReason.ValueType = ...,
+        degraded: collections.abc.Iterable[global___Degradation] | None = ...,
+        sources: collections.abc.Iterable[global___SourceReport] | None = ...,
+        cold_start_basis: global___ColdStartBasis.ValueType = ...,
+        seed: builtins.int | None = ...,
+        match_count: builtins.int | None = ...,
+        answered_query: global___AnsweredQuery | None = ...,
+        model_inputs: collections.abc.Iterable[global___ModelInputs] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bundle", b"bundle"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "cold_start", b"cold_start", "request_id", b"request_id", "shortfall_reason", b"shortfall_reason", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_match_count", b"_match_count"]) -> typing.Literal["match_count"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
 
 global___AnswerInfo = AnswerInfo
+
+@typing.final
+class Degradation(google.protobuf.message.Message):
+    """Something that was left out of an answer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    stage: builtins.str
+    """Name of the stage: `retrieval` for a source, `diversity`, ..."""
+    source: builtins.str
+    """Name of the source. Empty where it is not about a source."""
+    reason: global___DegradedReason.ValueType
+    """Why it was left out."""
+    message: builtins.str
+    """One sentence for people. Wording may change between versions."""
+    def __init__(
+        self,
+        *,
+        stage: builtins.str = ...,
+        source: builtins.str = ...,
+        reason: global___DegradedReason.ValueType = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "reason", b"reason", "source", b"source", "stage", b"stage"]) -> None: ...
+
+global___Degradation = Degradation
+
+@typing.final
+class SourceReport(google.protobuf.message.Message):
+    """One source of candidates, as it ran for this request."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    ITEM_COUNT_FIELD_NUMBER: builtins.int
+    PLAN_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    kind: builtins.str
+    """Its kind: `nearest`, `recent_history`, `popularity`, `caller`."""
+    outcome: global___StageOutcome.ValueType
+    """What became of it."""
+    item_count: builtins.int
+    """Number of candidates that it gave, those that other sources gave too among them."""
+    plan: builtins.str
+    """How it did its work, or why it did not, for people. Wording may change between versions."""
+    @property
+    def duration(self) -> google.protobuf.duration_pb2.Duration:
+        """Time from its beginning to its end."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: builtins.str = ...,
+        outcome: global___StageOutcome.ValueType = ...,
+        duration: google.protobuf.duration_pb2.Duration | None = ...,
+        item_count: builtins.int = ...,
+        plan: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["duration", b"duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["duration", b"duration", "item_count", b"item_count", "kind", b"kind", "name", b"name", "outcome", b"outcome", "plan", b"plan"]) -> None: ...
+
+global___SourceReport = SourceReport
+
+@typing.final
+class AnsweredQuery(google.protobuf.message.Message):
+    """The query that was answered: the request with all defaults, and with what the bundle added."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class FeaturesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class OutputWeightsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    EMBEDDING_FIELD_NUMBER: builtins.int
+    EMBEDDING_SOURCE_FIELD_NUMBER: builtins.int
+    FEATURES_FIELD_NUMBER: builtins.int
+    HISTORY_ITEM_IDS_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
+    EXCLUDED_ITEM_COUNT_FIELD_NUMBER: builtins.int
+    LIMIT_FIELD_NUMBER: builtins.int
+    SOURCES_FIELD_NUMBER: builtins.int
+    OUTPUT_WEIGHTS_FIELD_NUMBER: builtins.int
+    SELECTION_FIELD_NUMBER: builtins.int
+    EF_FIELD_NUMBER: builtins.int
+    EXACT_FIELD_NUMBER: builtins.int
+    BUDGET_FIELD_NUMBER: builtins.int
+    embedding_source: builtins.str
+    """How the embedding came about: `two_tower`, `history`, `items`, `embedding`, or `popularity` where there was none."""
+    filter: builtins.str
+    """The filter and the exclusion filter in canonical form, joined. Empty where there was none."""
+    excluded_item_count: builtins.int
+    """Number of items that were left out by id, as seen, or as examples."""
+    limit: builtins.int
+    """Number of items wanted."""
+    ef: builtins.int
+    """The search width asked for; 0 where it was left to the server."""
+    exact: builtins.bool
+    """Whether every item was to be compared."""
+    @property
+    def embedding(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """The query embedding. Empty where there was none."""
+
+    @property
+    def features(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
+        """The features by full name (`user.age`), sent or known to the bundle. Absent ones take the bundle's default."""
+
+    @property
+    def history_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Items of the user's history, oldest first: as sent, else as known to the bundle."""
+
+    @property
+    def sources(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SourceOptions]:
+        """The sources, with names and numbers of candidates filled in."""
+
+    @property
+    def output_weights(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The weights of the ranker's outputs. Empty where nothing was ranked."""
+
+    @property
+    def selection(self) -> global___SelectionOptions:
+        """How the list was selected."""
+
+    @property
+    def budget(self) -> google.protobuf.duration_pb2.Duration:
+        """The time budget that the call had when it arrived."""
+
+    def __init__(
+        self,
+        *,
+        embedding: collections.abc.Iterable[builtins.float] | None = ...,
+        embedding_source: builtins.str = ...,
+        features: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
+        history_item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        filter: builtins.str = ...,
+        excluded_item_count: builtins.int = ...,
+        limit: builtins.int = ...,
+        sources: collections.abc.Iterable[global___SourceOptions] | None = ...,
+        output_weights: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        selection: global___SelectionOptions | None = ...,
+        ef: builtins.int = ...,
+        exact: builtins.bool = ...,
+        budget: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["budget", b"budget", "selection", b"selection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "selection", b"selection", "sources", b"sources"]) -> None: ...
+
+global___AnsweredQuery = AnsweredQuery
+
+@typing.final
+class ModelInputs(google.protobuf.message.Message):
+    """What was fed to a model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class InputsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> global___Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: global___Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MODEL_FIELD_NUMBER: builtins.int
+    INPUTS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Name of the model: `query_tower`, `ranker`."""
+    @property
+    def inputs(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
+        """The input tensors by name, their numbers in row-major order."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        inputs: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "model", b"model"]) -> None: ...
+
+global___ModelInputs = ModelInputs
 
 @typing.final
 class BundleId(google.protobuf.message.Message):
@@ -720,7 +1646,7 @@ class StageReport(google.protobuf.message.Message):
     PLAN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the stage: `admission` (from the request's arrival: its checks, and waiting its turn), `query`, `retrieval`,
-    `ranking`, `select`, `response` (writing the items and their attributes).
+    `ranking`, `diversity` (only where asked for), `select`, `response` (writing the items and their attributes).
     """
     items_in: builtins.int
     """Number of items that entered the stage. For `retrieval` the size of the catalogue; 0 for stages before it."""

@@ -1,0 +1,146 @@
+"""What a caller may choose about an answer. Every value is in its range already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+from shortlist_server.funnel.filter import Filter, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """Items nearest to the query embedding."""
+
+    kind: ClassVar[str] = "nearest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentHistory:
+    """Items nearest to the mean of the user's last events."""
+
+    kind: ClassVar[str] = "recent_history"
+    event_count: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Popular:
+    """Popular items, overall or among those with an attribute value."""
+
+    kind: ClassVar[str] = "popularity"
+    attribute: str = ""
+    """Empty: overall."""
+    value: Scalar | None = None
+    feature: str = ""
+    """Full name of the feature that holds the value, where `value` is None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Items that the caller names, best first."""
+
+    kind: ClassVar[str] = "caller"
+    item_ids: tuple[str, ...]
+
+
+SourceSettings: TypeAlias = Nearest | RecentHistory | Popular | Named
+"""What a source is asked to find; a new kind of source adds its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """One source of candidates."""
+
+    name: str = ""
+    """Empty: the name of the kind."""
+    candidate_count: int | None = None
+    """Most candidates it gives; None: the request's number."""
+    settings: SourceSettings | None = None
+    """None: as the bundle configures the source of this name."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind; empty where the bundle is to say."""
+        return "" if self.settings is None else self.settings.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cap:
+    """Most items of an answer that may share a value of an attribute."""
+
+    attribute: str
+    item_count_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """An item with a fixed place."""
+
+    item_id: str
+    position: int | None = None
+    """None: the first free place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exploration:
+    """A random order instead of the best one."""
+
+    temperature: float
+    """More than 0, on the scale of the scores."""
+    seed: int | None = None
+    """None: the funnel chooses one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionOptions:
+    """How the list is made of the scored candidates."""
+
+    score_min: float | None = None
+    diversity: float = 0.0
+    """Strength of maximal marginal relevance, 0..1; 0 is none."""
+    caps: tuple[Cap, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    exploration: Exploration | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What an earlier run of the same request decided by the clock, so as not to decide again."""
+
+    source_plans: Mapping[str, str] = field(default_factory=dict)
+    """The plan of each source, by name."""
+    skipped_sources: frozenset[str] = frozenset()
+    """Sources that were left out."""
+    skipped_stages: frozenset[str] = frozenset()
+    """Stages that were left out."""
+    ranking_chunk: int | None = None
+    """Candidates ranked at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the caller may choose about an answer."""
+
+    limit: int = 20
+    """Number of items wanted: 1..500, or 1..4,096 where only candidates are."""
+    candidate_count: int = 200
+    """Number of candidates of each source that says nothing else, at least `limit`: 1..4,096."""
+    ef: int | None = None
+    """Search width of the graph; None leaves it, and the choice of the search, to the sources."""
+    exact: bool = False
+    filter: Filter | None = None
+    excluded_filter: Filter | None = None
+    excluded_item_ids: Sequence[str] = ()
+    exclude_seen: bool = True
+    sources: tuple[SourceOptions, ...] = ()
+    """Empty: the bundle's own list."""
+    selection: SelectionOptions = SelectionOptions()
+    attributes: tuple[str, ...] = ()
+    """Item attributes to return; `*` means all."""
+    output_weights: Mapping[str, float] = field(default_factory=dict)
+    """Weights of the ranker's outputs; empty means the bundle's own."""
+    strict: bool = False
+    explain: bool = False
+    debug: bool = False
+    replay: Replay | None = None

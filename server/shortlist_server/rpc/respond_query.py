@@ -1,0 +1,93 @@
+"""The query that was answered, with all defaults filled in: what `debug` returns."""
+
+from __future__ import annotations
+
+from shortlist.v1 import types_pb2
+
+from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.funnel.options import (
+    Named,
+    Nearest,
+    Options,
+    Popular,
+    RecentHistory,
+    SelectionOptions,
+    SourceOptions,
+)
+from shortlist_server.funnel.types import Answer
+from shortlist_server.rpc.respond import set_value
+
+
+def fill_answered_query(
+    answer: Answer,
+    options: Options,
+    budget_s: float,
+    catalog: BundleCatalog,
+    message: types_pb2.AnsweredQuery,
+) -> None:
+    """Write the query that was answered.
+
+    Args:
+        answer: The answer.
+        options: What the caller chose.
+        budget_s: The time budget, in seconds.
+        catalog: The bundle's items.
+        message: Where to write.
+    """
+    query, encoded = answer.query, answer.encoded
+    if encoded.embedding is not None:
+        message.embedding.extend(encoded.embedding.tolist())
+    message.embedding_source = encoded.source
+    for name, value in query.features.items():
+        set_value(message.features[name], tuple(value) if isinstance(value, list) else value)
+    message.history_item_ids.extend(catalog.item_id(row) for row in query.history_rows.tolist())
+    if query.allowed.selection is not None:
+        message.filter = query.allowed.selection.text
+    message.excluded_item_count = len(query.allowed.excluded)
+    message.limit = options.limit
+    for source in query.sources:
+        nearest = "nearest" if encoded.embedding is None else encoded.source
+        _source(source, nearest, options.candidate_count, message.sources.add())
+    message.output_weights.update(answer.weights)
+    _selection(options.selection, answer.seed, message.selection)
+    message.ef = options.ef or 0
+    message.exact = options.exact
+    message.budget.FromNanoseconds(int(budget_s * 1e9))
+
+
+def _source(
+    source: SourceOptions, nearest_name: str, count: int, message: types_pb2.SourceOptions
+) -> None:
+    settings = source.settings
+    message.name = source.name or (nearest_name if isinstance(settings, Nearest) else source.kind)
+    message.candidate_count = source.candidate_count or count
+    match settings:
+        case Nearest():
+            message.nearest.SetInParent()
+        case RecentHistory():
+            message.recent_history.event_count = settings.event_count
+        case Popular():
+            message.popularity.SetInParent()
+            message.popularity.attribute = settings.attribute
+            message.popularity.feature = settings.feature
+            if settings.value is not None:
+                set_value(message.popularity.value, settings.value)
+        case Named():
+            message.caller.item_ids.extend(settings.item_ids)
+
+
+def _selection(
+    selection: SelectionOptions, seed: int | None, message: types_pb2.SelectionOptions
+) -> None:
+    message.SetInParent()
+    if selection.score_min is not None:
+        message.score_min = selection.score_min
+    message.diversity = selection.diversity
+    for cap in selection.caps:
+        message.caps.add(attribute=cap.attribute, item_count_max=cap.item_count_max)
+    for pin in selection.pins:
+        message.pinned_items.add(item_id=pin.item_id, position=pin.position)
+    if selection.exploration is not None:
+        message.exploration.temperature = selection.exploration.temperature
+        if seed is not None:
+            message.exploration.seed = seed
