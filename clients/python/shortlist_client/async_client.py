@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, cast
 
 import grpc
 import grpc.aio
 
-from shortlist_client import calls
-from shortlist_client.calls import Call, RequestT, ResponseT, ResultT, Stubs, presented_as
+from shortlist_client import calls, stream_calls
+from shortlist_client.call import (
+    AnyCall,
+    Call,
+    RequestT,
+    ResponseT,
+    ResultT,
+    StreamCall,
+    Stubs,
+    checked_timeout_s,
+    presented_as,
+)
 from shortlist_client.connection import TlsOptions, channel_options, credentials
-from shortlist_client.errors import Internal
+from shortlist_client.errors import Internal, ShortlistError
 from shortlist_client.status import FailedCall, error_from_call
+from shortlist_client.streams import AsyncStream
 
 P = ParamSpec("P")
 
@@ -28,8 +40,19 @@ def _awaited(
     return method
 
 
+def _streaming(
+    build: Callable[P, StreamCall[RequestT, ResponseT, ResultT]],
+) -> Callable[Concatenate[AsyncClient, P], AsyncStream[ResultT]]:
+    @presented_as(build)
+    def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> AsyncStream[ResultT]:
+        return self._begin(build(*args, **kwargs))
+
+    return method
+
+
 class AsyncClient:
-    """Calls a Shortlist server from asyncio. Its methods are those of `Client`, to be awaited.
+    """Calls a Shortlist server from asyncio. Its methods are those of `Client`, to be awaited; its
+    streams are for `async for`.
 
     One per event loop is enough: calls share the connection. It belongs to the loop of its first
     call. Cancelling a call cancels it on the server too.
@@ -55,7 +78,7 @@ class AsyncClient:
         channel_options: Mapping[str, str | int] | None = None,
     ) -> None:
         self._target = target
-        self._timeout_s = calls.checked_timeout_s(timeout_s)
+        self._timeout_s = checked_timeout_s(timeout_s)
         self._tls = tls
         self._metadata = tuple((metadata or {}).items())
         self._overrides = channel_options
@@ -64,10 +87,13 @@ class AsyncClient:
         self._closed = False
 
     recommend = _awaited(calls.recommend)
+    stream_recommend = _streaming(stream_calls.stream_recommend)
+    recommend_batch = _streaming(stream_calls.recommend_batch)
     retrieve = _awaited(calls.retrieve)
     rank = _awaited(calls.rank)
     find_similar_items = _awaited(calls.find_similar_items)
     get_active_bundle = _awaited(calls.get_active_bundle)
+    get_catalog_stats = _awaited(calls.get_catalog_stats)
 
     async def close(self) -> None:
         """Close the connection, and fail the calls that still wait. Again is harmless."""
@@ -87,9 +113,7 @@ class AsyncClient:
         await self.close()
 
     async def _send(self, call: Call[RequestT, ResponseT, ResultT]) -> ResultT:
-        if self._closed:
-            raise RuntimeError("the client is closed")
-        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        options = self._options(call)
         # The generated stubs hold what the channel gives them, here asyncio's kind; their types
         # know only the other.
         method = cast(
@@ -97,18 +121,9 @@ class AsyncClient:
             call.method(self._open_stubs()),
         )
         try:
-            response = await method(
-                call.request,
-                timeout=timeout_s,
-                metadata=grpc.aio.Metadata(*self._metadata, ("x-request-id", call.request_id)),
-            )
+            response = await method(call.request, **options)
         except grpc.RpcError as error:
-            raise error_from_call(
-                cast(FailedCall, error),
-                target=self._target,
-                timeout_s=timeout_s,
-                request_id=call.request_id,
-            ) from error
+            raise self._explain(cast(FailedCall, error), call) from error
         if response is None:
             # What grpc.aio returns for a response that it cannot decode; its blocking sibling
             # fails with INTERNAL, and so do we.
@@ -118,6 +133,38 @@ class AsyncClient:
                 request_id=call.request_id,
             )
         return call.read(response)
+
+    def _begin(self, call: StreamCall[RequestT, ResponseT, ResultT]) -> AsyncStream[ResultT]:
+        options = self._options(call)
+        method = cast(
+            "grpc.aio.UnaryStreamMultiCallable[RequestT, ResponseT]",
+            call.method(self._open_stubs()),
+        )
+        return AsyncStream(
+            method(call.request, **options),
+            read=call.read,
+            explain=partial(self._explain, call=call),
+            request_id=call.request_id,
+        )
+
+    def _options(self, call: AnyCall) -> dict[str, Any]:
+        if self._closed:
+            raise RuntimeError("the client is closed")
+        return {
+            "timeout": self._timeout_of(call),
+            "metadata": grpc.aio.Metadata(*self._metadata, ("x-request-id", call.request_id)),
+        }
+
+    def _timeout_of(self, call: AnyCall) -> float:
+        return self._timeout_s if call.timeout_s is None else call.timeout_s
+
+    def _explain(self, error: FailedCall, call: AnyCall) -> ShortlistError:
+        return error_from_call(
+            error,
+            target=self._target,
+            timeout_s=self._timeout_of(call),
+            request_id=call.request_id,
+        )
 
     def _open_stubs(self) -> Stubs:
         # Not in the constructor: a channel binds itself to the event loop that runs when it is

@@ -1,4 +1,4 @@
-"""The calls of the service: what is sent, and how the answer is read. Nothing here does any I/O.
+"""The calls of one answer: what is sent, and how it is read. Nothing here does any I/O.
 
 `Client` and `AsyncClient` turn each of these functions into a method of the same arguments, and so
 differ only in how they send. The docstrings here are those of their methods.
@@ -6,47 +6,25 @@ differ only in how they send. The docstrings here are those of their methods.
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection, Mapping, Sequence
 
-import grpc
-from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
-from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
-from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
+from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 
-from shortlist_client import convert, results
-from shortlist_client.errors import InvalidValue
+from shortlist_client import responses, results
+from shortlist_client.call import Call, checked_request_id, own_timeout_s
+from shortlist_client.filters import Filter
+from shortlist_client.options import Cap, PinnedItem, Source
 from shortlist_client.queries import FeatureValue, Query, User
-from shortlist_client.values import count, flag, number, text, texts
-
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
-ResultT = TypeVar("ResultT")
-MethodT = TypeVar("MethodT", bound=Callable[..., Any])
-
-
-class Stubs:
-    """The generated stubs over one channel, blocking or asyncio."""
-
-    def __init__(self, channel: grpc.Channel | grpc.aio.Channel) -> None:
-        self.recommendation = RecommendationServiceStub(channel)
-        self.bundle = BundleServiceStub(channel)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[RequestT, ResponseT, ResultT]):
-    """One call, ready to be sent."""
-
-    method: Callable[[Stubs], grpc.UnaryUnaryMultiCallable[RequestT, ResponseT]]
-    request: RequestT
-    read: Callable[[ResponseT], ResultT]
-    """Turns the response into the result."""
-    request_id: str
-    timeout_s: float | None
-    """None: the client's own."""
+from shortlist_client.requests import (
+    exclusions_to_proto,
+    filter_to_proto,
+    query_to_proto,
+    retrieval_to_proto,
+    selection_to_proto,
+    sources_to_proto,
+    weights_to_proto,
+)
+from shortlist_client.values import count, flag, text, texts
 
 
 def recommend(
@@ -57,12 +35,23 @@ def recommend(
     candidate_count: int | None = None,
     ef: int | None = None,
     exact: bool = False,
+    sources: Sequence[Source | str] = (),
+    filter: Filter | None = None,  # noqa: A002  # the field's own name
+    excluded_filter: Filter | None = None,
     excluded_item_ids: Collection[str] = (),
     exclude_seen: bool = True,
+    score_min: float | None = None,
+    diversity: float | None = None,
+    caps: Mapping[str, int] | Sequence[Cap] = (),
+    pinned_items: Sequence[PinnedItem | str] = (),
+    temperature: float | None = None,
+    seed: int | None = None,
     attributes: Collection[str] = (),
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
     strict: bool = False,
+    explain: bool = False,
+    debug: bool = False,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -70,26 +59,43 @@ def recommend(
     recommendation_pb2.RecommendResponse,
     results.Recommendations,
 ]:
-    """Return the few items that suit a query best: retrieval, exclusions, ranking, selection.
+    """Return the few items that suit a query best: the whole funnel.
 
     Args:
         query: A User, Items or an Embedding.
         user: A user's id, or a User; instead of `query`.
         limit: Number of items wanted, 1..500. None: 20.
-        candidate_count: Number of candidates retrieved and then ranked, 1..4,096 and at least
-            `limit`. None: 200, or `limit` if that is more.
+        candidate_count: Number of candidates that each source contributes unless it says otherwise,
+            1..4,096 and at least `limit`. None: 200, or `limit` if that is more.
         ef: Beam width of the graph search, 1..4,096: larger finds more of the true neighbours and
             takes longer. None leaves it, and the choice between graph search and exact scan, to the
             server.
         exact: Compare every item, so that no neighbour can be missed. Not together with `ef`.
+        sources: Where candidates come from, in this order, at most 16: Nearest(), Popularity(), ...
+            or the name of a source that the bundle configures. None at all: the bundle's own list.
+        filter: Which items may be in the answer, see `attribute`. None: all.
+        excluded_filter: Items that must not be in the answer: those that this filter matches.
         excluded_item_ids: Items that must not be in the answer, at most 100,000.
         exclude_seen: Whether items that the user has already seen are left out.
+        score_min: Least score of an item in the answer, pinned ones exempt. None: any.
+        diversity: How much the items should differ from each other, 0..1, by maximal marginal
+            relevance. None: 0, not at all.
+        caps: Most items that may share a value of an attribute, 1..500: `{"genres": 3}`. At most
+            16.
+        pinned_items: Items with a fixed place, at most 100: ids, which take the first free places
+            in turn, or PinnedItem. What is filtered or excluded is not pinned either.
+        temperature: Draws the order at random, each next item in proportion to
+            exp(score / temperature): 0..1e6, on the scale of the scores. None: 0, the best first.
+        seed: Of that draw, 64 bits: the same request with it gets the same answer. None: the
+            server's choice, in `info.seed`.
         attributes: Names of the item attributes to return; `["*"]` returns all.
         context: Features of the situation, by the name that the bundle declares under `context.`.
         output_weights: Weights of the ranker's outputs in the ranking score. Outputs not named
             weigh 0; none at all means the bundle's own weights.
         strict: Refuse unknown features, items and attributes, instead of listing them in
             `info.warnings`.
+        explain: Return what was fed to the models: `model_inputs` of the items and of `info`.
+        debug: Return the query that was answered: `info.answered_query`.
         timeout_s: Deadline of this call, retries included. None: the client's.
         request_id: Id of this request in the server's logs and answer, printable ASCII. None: a new
             one.
@@ -100,17 +106,31 @@ def recommend(
     return Call(
         method=lambda stubs: stubs.recommendation.Recommend,
         request=recommendation_pb2.RecommendRequest(
-            query=convert.query_to_proto(query, user, context),
+            query=query_to_proto(query, user, context),
             limit=count(limit, "limit"),
-            retrieval=_retrieval(candidate_count, ef, exact),
-            exclusions=convert.exclusions_to_proto(excluded_item_ids, seen=exclude_seen),
+            retrieval=retrieval_to_proto(candidate_count, ef, exact),
+            exclusions=exclusions_to_proto(
+                excluded_item_ids, seen=exclude_seen, filter_=excluded_filter
+            ),
+            filter=filter_to_proto(filter, "filter"),
+            sources=sources_to_proto(sources),
+            selection=selection_to_proto(
+                score_min=score_min,
+                diversity=diversity,
+                caps=caps,
+                pinned_items=pinned_items,
+                temperature=temperature,
+                seed=seed,
+            ),
             attributes=texts(attributes, "attributes"),
-            output_weights=convert.weights_to_proto(output_weights),
+            output_weights=weights_to_proto(output_weights),
             strict=flag(strict, "strict"),
+            explain=flag(explain, "explain"),
+            debug=flag(debug, "debug"),
         ),
-        read=convert.recommendations_from_proto,
-        request_id=_checked_request_id(request_id),
-        timeout_s=_own_timeout_s(timeout_s),
+        read=responses.recommendations_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
 
 
@@ -121,11 +141,16 @@ def retrieve(
     candidate_count: int | None = None,
     ef: int | None = None,
     exact: bool = False,
+    sources: Sequence[Source | str] = (),
+    filter: Filter | None = None,  # noqa: A002  # the field's own name
+    excluded_filter: Filter | None = None,
     excluded_item_ids: Collection[str] = (),
     exclude_seen: bool = True,
     attributes: Collection[str] = (),
     context: Mapping[str, FeatureValue] | None = None,
     strict: bool = False,
+    explain: bool = False,
+    debug: bool = False,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -139,11 +164,16 @@ def retrieve(
         candidate_count: Number of items wanted, 1..4,096. None: 200.
         ef: As for `recommend`, like all that follows.
         exact: Compare every item.
+        sources: Where candidates come from.
+        filter: Which items may be in the answer.
+        excluded_filter: Items that must not be in the answer.
         excluded_item_ids: Items that must not be in the answer.
         exclude_seen: Whether items that the user has already seen are left out.
         attributes: Names of the item attributes to return.
         context: Features of the situation.
         strict: Refuse what is unknown.
+        explain: Return what was fed to the models.
+        debug: Return the query that was answered.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -153,15 +183,21 @@ def retrieve(
     return Call(
         method=lambda stubs: stubs.recommendation.Retrieve,
         request=recommendation_pb2.RetrieveRequest(
-            query=convert.query_to_proto(query, user, context),
-            retrieval=_retrieval(candidate_count, ef, exact),
-            exclusions=convert.exclusions_to_proto(excluded_item_ids, seen=exclude_seen),
+            query=query_to_proto(query, user, context),
+            retrieval=retrieval_to_proto(candidate_count, ef, exact),
+            exclusions=exclusions_to_proto(
+                excluded_item_ids, seen=exclude_seen, filter_=excluded_filter
+            ),
+            filter=filter_to_proto(filter, "filter"),
+            sources=sources_to_proto(sources),
             attributes=texts(attributes, "attributes"),
             strict=flag(strict, "strict"),
+            explain=flag(explain, "explain"),
+            debug=flag(debug, "debug"),
         ),
-        read=convert.candidates_from_proto,
-        request_id=_checked_request_id(request_id),
-        timeout_s=_own_timeout_s(timeout_s),
+        read=responses.candidates_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
 
 
@@ -175,6 +211,8 @@ def rank(
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
     strict: bool = False,
+    explain: bool = False,
+    debug: bool = False,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[recommendation_pb2.RankRequest, recommendation_pb2.RankResponse, results.Ranking]:
@@ -190,6 +228,8 @@ def rank(
         context: Features of the situation.
         output_weights: Weights of the ranker's outputs in the ranking score.
         strict: Refuse what is unknown.
+        explain: Return what was fed to the models.
+        debug: Return the query that was answered.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -199,16 +239,18 @@ def rank(
     return Call(
         method=lambda stubs: stubs.recommendation.Rank,
         request=recommendation_pb2.RankRequest(
-            query=convert.query_to_proto(query, user, context),
+            query=query_to_proto(query, user, context),
             item_ids=texts(item_ids, "item_ids"),
             excluded_item_ids=texts(excluded_item_ids, "excluded_item_ids"),
             attributes=texts(attributes, "attributes"),
-            output_weights=convert.weights_to_proto(output_weights),
+            output_weights=weights_to_proto(output_weights),
             strict=flag(strict, "strict"),
+            explain=flag(explain, "explain"),
+            debug=flag(debug, "debug"),
         ),
-        read=convert.ranking_from_proto,
-        request_id=_checked_request_id(request_id),
-        timeout_s=_own_timeout_s(timeout_s),
+        read=responses.ranking_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
 
 
@@ -219,9 +261,11 @@ def find_similar_items(
     candidate_count: int | None = None,
     ef: int | None = None,
     exact: bool = False,
+    filter: Filter | None = None,  # noqa: A002  # the field's own name
     excluded_item_ids: Collection[str] = (),
     attributes: Collection[str] = (),
     strict: bool = False,
+    debug: bool = False,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -237,9 +281,11 @@ def find_similar_items(
         candidate_count: Number of items searched for before `limit` cuts the list.
         ef: As for `recommend`, like all that follows.
         exact: Compare every item.
+        filter: Which items may be in the answer.
         excluded_item_ids: Items that must not be in the answer. The item itself never is.
         attributes: Names of the item attributes to return.
         strict: Refuse what is unknown.
+        debug: Return the query that was answered.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -251,14 +297,16 @@ def find_similar_items(
         request=recommendation_pb2.FindSimilarItemsRequest(
             item_id=text(item_id, "item_id"),
             limit=count(limit, "limit"),
-            retrieval=_retrieval(candidate_count, ef, exact),
+            retrieval=retrieval_to_proto(candidate_count, ef, exact),
             excluded_item_ids=texts(excluded_item_ids, "excluded_item_ids"),
+            filter=filter_to_proto(filter, "filter"),
             attributes=texts(attributes, "attributes"),
             strict=flag(strict, "strict"),
+            debug=flag(debug, "debug"),
         ),
-        read=convert.similar_items_from_proto,
-        request_id=_checked_request_id(request_id),
-        timeout_s=_own_timeout_s(timeout_s),
+        read=responses.similar_items_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
 
 
@@ -279,66 +327,30 @@ def get_active_bundle(
     return Call(
         method=lambda stubs: stubs.bundle.GetActiveBundle,
         request=bundle_pb2.GetActiveBundleRequest(),
-        read=convert.bundle_from_proto,
-        request_id=_checked_request_id(request_id),
-        timeout_s=_own_timeout_s(timeout_s),
+        read=responses.bundle_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
 
 
-def checked_timeout_s(timeout_s: float) -> float:
-    """Return the deadline itself.
+def get_catalog_stats(
+    *, timeout_s: float | None = None, request_id: str | None = None
+) -> Call[
+    catalog_pb2.GetCatalogStatsRequest, catalog_pb2.GetCatalogStatsResponse, results.CatalogStats
+]:
+    """Return how large the catalogue is and how well it is searched.
+
+    Args:
+        timeout_s: Deadline of this call. None: the client's.
+        request_id: Id of this request. None: a new one.
 
     Raises:
-        InvalidValue: It is not a finite number above 0.
+        ShortlistError: See `shortlist_client.errors`.
     """
-    if number(timeout_s, "timeout_s") <= 0:
-        raise InvalidValue.about(
-            "timeout_s", reason="INVALID_VALUE", expected="more than 0", got=f"{timeout_s}"
-        )
-    return timeout_s
-
-
-def presented_as(build: Callable[..., Any]) -> Callable[[MethodT], MethodT]:
-    """Give a client's method the name, docstring and arguments that `help` and editors show."""
-    signature = inspect.signature(build)
-    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-
-    def present(method: MethodT) -> MethodT:
-        method.__name__ = method.__qualname__ = build.__name__
-        method.__doc__ = build.__doc__
-        method.__dict__["__signature__"] = signature.replace(
-            parameters=[itself, *signature.parameters.values()],
-            return_annotation=inspect.Signature.empty,
-        )
-        return method
-
-    return present
-
-
-def _retrieval(
-    candidate_count: int | None, ef: int | None, exact: bool
-) -> types_pb2.RetrievalOptions:
-    return types_pb2.RetrievalOptions(
-        candidate_count=count(candidate_count, "retrieval.candidate_count"),
-        ef=count(ef, "retrieval.ef"),
-        exact=flag(exact, "retrieval.exact"),
+    return Call(
+        method=lambda stubs: stubs.catalog.GetCatalogStats,
+        request=catalog_pb2.GetCatalogStatsRequest(),
+        read=responses.stats_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
     )
-
-
-def _checked_request_id(request_id: str | None) -> str:
-    if request_id is None:
-        # Made here, not by the server, so that an error which never reached it, or came back from
-        # somewhere in between, has an id to look for as well.
-        return os.urandom(16).hex()
-    if not request_id or not request_id.isascii() or not request_id.isprintable():
-        raise InvalidValue.about(
-            "request_id",
-            reason="INVALID_VALUE",
-            expected="printable ASCII, as gRPC metadata is",
-            got=ascii(request_id),
-        )
-    return request_id
-
-
-def _own_timeout_s(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else checked_timeout_s(timeout_s)

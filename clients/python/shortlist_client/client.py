@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, cast
+from typing import Any, Concatenate, ParamSpec, Self, cast
 
 import grpc
 
-from shortlist_client import calls
-from shortlist_client.calls import Call, RequestT, ResponseT, ResultT, Stubs, presented_as
+from shortlist_client import calls, stream_calls
+from shortlist_client.call import (
+    AnyCall,
+    Call,
+    RequestT,
+    ResponseT,
+    ResultT,
+    StreamCall,
+    Stubs,
+    checked_timeout_s,
+    presented_as,
+)
 from shortlist_client.connection import TlsOptions, channel_options, credentials
+from shortlist_client.errors import ShortlistError
 from shortlist_client.status import FailedCall, error_from_call
+from shortlist_client.streams import Responses, Stream
 
 P = ParamSpec("P")
 
@@ -22,6 +35,16 @@ def _blocking(
     @presented_as(build)
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
         return self._send(build(*args, **kwargs))
+
+    return method
+
+
+def _streaming(
+    build: Callable[P, StreamCall[RequestT, ResponseT, ResultT]],
+) -> Callable[Concatenate[Client, P], Stream[ResultT]]:
+    @presented_as(build)
+    def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> Stream[ResultT]:
+        return self._begin(build(*args, **kwargs))
 
     return method
 
@@ -56,17 +79,20 @@ class Client:
         channel_options: Mapping[str, str | int] | None = None,
     ) -> None:
         self._target = target
-        self._timeout_s = calls.checked_timeout_s(timeout_s)
+        self._timeout_s = checked_timeout_s(timeout_s)
         self._metadata = tuple((metadata or {}).items())
         self._channel = _open_channel(target, tls, channel_options)
         self._stubs = Stubs(self._channel)
         self._closed = False
 
     recommend = _blocking(calls.recommend)
+    stream_recommend = _streaming(stream_calls.stream_recommend)
+    recommend_batch = _streaming(stream_calls.recommend_batch)
     retrieve = _blocking(calls.retrieve)
     rank = _blocking(calls.rank)
     find_similar_items = _blocking(calls.find_similar_items)
     get_active_bundle = _blocking(calls.get_active_bundle)
+    get_catalog_stats = _blocking(calls.get_catalog_stats)
 
     def close(self) -> None:
         """Close the connection, and fail the calls that still wait. Again is harmless."""
@@ -85,23 +111,39 @@ class Client:
         self.close()
 
     def _send(self, call: Call[RequestT, ResponseT, ResultT]) -> ResultT:
+        options = self._options(call)
+        try:
+            response = call.method(self._stubs)(call.request, **options)
+        except grpc.RpcError as error:
+            raise self._explain(cast(FailedCall, error), call) from error
+        return call.read(response)
+
+    def _begin(self, call: StreamCall[RequestT, ResponseT, ResultT]) -> Stream[ResultT]:
+        responses = call.method(self._stubs)(call.request, **self._options(call))
+        return Stream(
+            cast(Responses, responses),
+            read=call.read,
+            explain=partial(self._explain, call=call),
+        )
+
+    def _options(self, call: AnyCall) -> dict[str, Any]:
         if self._closed:
             raise RuntimeError("the client is closed")
-        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
-        try:
-            response = call.method(self._stubs)(
-                call.request,
-                timeout=timeout_s,
-                metadata=(*self._metadata, ("x-request-id", call.request_id)),
-            )
-        except grpc.RpcError as error:
-            raise error_from_call(
-                cast(FailedCall, error),
-                target=self._target,
-                timeout_s=timeout_s,
-                request_id=call.request_id,
-            ) from error
-        return call.read(response)
+        return {
+            "timeout": self._timeout_of(call),
+            "metadata": (*self._metadata, ("x-request-id", call.request_id)),
+        }
+
+    def _timeout_of(self, call: AnyCall) -> float:
+        return self._timeout_s if call.timeout_s is None else call.timeout_s
+
+    def _explain(self, error: FailedCall, call: AnyCall) -> ShortlistError:
+        return error_from_call(
+            error,
+            target=self._target,
+            timeout_s=self._timeout_of(call),
+            request_id=call.request_id,
+        )
 
 
 def _open_channel(

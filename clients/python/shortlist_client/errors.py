@@ -8,9 +8,11 @@
         - DimensionMismatch       an embedding has not as many components as the bundle's
         - FeatureTypeMismatch     a feature has another type than the bundle declares
         - UnknownFeature          the bundle declares no such feature (strict)
-        - UnknownAttribute        the bundle declares no such item attribute (strict)
+        - UnknownAttribute        the bundle declares no such item attribute (`attributes`: strict)
+        - AttributeTypeMismatch   a filter or source compares an attribute with another type
         - UnknownItem             the bundle has no such item (strict)
         - UnknownOutput           the ranker has no such output
+        - UnknownSource           the bundle configures no source of this name
         - ExcludedItemRequested   items are both asked for and excluded
         - MessageTooLarge         the request or its answer is larger than a message may be
       - NotFound                  none of the items that a query needs is known
@@ -121,7 +123,14 @@ class UnknownFeature(InvalidRequestError):
 
 
 class UnknownAttribute(InvalidRequestError):
-    """The bundle declares no such item attribute, and the request was strict."""
+    """The bundle declares no such item attribute.
+
+    In `attributes` an error only where the request was strict; in filters, caps and sources always.
+    """
+
+
+class AttributeTypeMismatch(InvalidRequestError):
+    """A filter or a source compares an attribute with what its type cannot be compared with."""
 
 
 class UnknownItem(InvalidRequestError):
@@ -130,6 +139,10 @@ class UnknownItem(InvalidRequestError):
 
 class UnknownOutput(InvalidRequestError):
     """The ranker has no such output, or the bundle has no ranker."""
+
+
+class UnknownSource(InvalidRequestError):
+    """The bundle configures no source of this name."""
 
 
 class ExcludedItemRequested(InvalidRequestError):

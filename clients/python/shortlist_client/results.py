@@ -10,6 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from shortlist_client.explanation import (
+    AnsweredQuery,
+    ColdStartBasis,
+    Degradation,
+    ModelInputs,
+    RequestWarning,
+    ShortfallReason,
+    SourcePosition,
+    SourceReport,
+    StageReport,
+)
 from shortlist_client.values import AttributeValue
 
 
@@ -20,6 +31,20 @@ class Recommendations:
     items: tuple[ScoredItem, ...]
     """Best first, without repetition."""
     info: AnswerInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamedRecommendations:
+    """One answer of `stream_recommend`: a list, whole in itself, in place of the one before."""
+
+    items: tuple[ScoredItem, ...]
+    """Best first, without repetition."""
+    info: AnswerInfo
+    refinement: str
+    """What refined it since the one before: `diversity`. Empty for the first list, which is in the
+    order of ranking."""
+    last: bool
+    """Whether this is the last list: what `recommend` would have returned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +92,25 @@ class ScoredItem:
     outputs: dict[str, float]
     """The ranker's outputs by name."""
     source: str
-    """The candidate source that found it: `two_tower`, `history`, `items`, `embedding`,
-    `popularity`, `caller`."""
+    """The candidate source that found it, the first where several did: `two_tower`, `history`,
+    `items`, `embedding`, `recent_history`, `popularity`, or the name that the bundle or the request
+    gives it; `caller` where the caller named it, `pinned` where only a pin brought it here."""
     source_position: int
-    """Position in that source, 0 for the first."""
+    """Position in that source, 0 for the first, like every position here."""
+    other_sources: tuple[SourcePosition, ...]
+    """The other sources that found it."""
+    candidate_position: int
+    """Among the candidates of all sources, before ranking."""
+    ranking_position: int
+    """By score, before what follows ranking."""
+    exploration_position: int | None
+    """After exploration. None where there was none."""
+    diversity_position: int | None
+    """After diversity and caps, before pinned items come in between. None where there were
+    neither."""
+    model_inputs: dict[str, AttributeValue]
+    """What the ranker was fed for it, by name of the tensor, in row-major order. Empty without
+    `explain`."""
     attributes: dict[str, AttributeValue]
     """The attributes asked for, by name. One that the item has no value for is absent."""
 
@@ -90,62 +130,22 @@ class AnswerInfo:
     """What was wrong with the request and did not keep it from being answered."""
     shortfall_reason: ShortfallReason | None
     """Why there are fewer items than asked for. None where there are as many."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReport:
-    """One stage of the funnel, as it ran for this request."""
-
-    name: str
-    duration_ms: float
-    """On the server."""
-    items_in: int
-    items_out: int
-    outcome: StageOutcome
-    plan: str
-    """How the stage did its work, for people: `hnsw ef=200`."""
-
-
-class StageOutcome(StrEnum):
-    """What became of a stage."""
-
-    OK = "OK"
-    SKIPPED = "SKIPPED"
-    """The stage did not apply to this request: its plan says why."""
-    UNRECOGNIZED = "UNRECOGNIZED"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestWarning:
-    """Something wrong with a request that did not keep it from being answered."""
-
-    reason: WarningReason
-    field: str
-    """The field of the request: `query.user.features`."""
-    subjects: tuple[str, ...]
-    """The names or ids that are wrong, in the order sent; the first 100."""
-    subject_count: int
-    """How many there are in all."""
-    message: str
-
-
-class WarningReason(StrEnum):
-    """What is wrong with a request that was answered all the same."""
-
-    UNKNOWN_FEATURE = "UNKNOWN_FEATURE"
-    UNKNOWN_ITEM = "UNKNOWN_ITEM"
-    UNKNOWN_ATTRIBUTE = "UNKNOWN_ATTRIBUTE"
-    UNRECOGNIZED = "UNRECOGNIZED"
-
-
-class ShortfallReason(StrEnum):
-    """Why an answer has fewer items than asked for."""
-
-    CATALOG_EXHAUSTED = "CATALOG_EXHAUSTED"
-    """Without the excluded items, the catalogue has no more."""
-    POPULARITY_EXHAUSTED = "POPULARITY_EXHAUSTED"
-    """The popularity list, which answers for unknown users, has no more."""
-    UNRECOGNIZED = "UNRECOGNIZED"
+    degraded: tuple[Degradation, ...]
+    """The parts of the funnel that were left out: the answer is right, but not all that was asked
+    for."""
+    sources: tuple[SourceReport, ...]
+    """In the order of the list of sources."""
+    cold_start_basis: ColdStartBasis | None
+    """What an unknown user was answered from. None where `cold_start` is False."""
+    seed: int | None
+    """Of the exploration: sent again, it draws the same list. None where there was none."""
+    match_count: int | None
+    """Items of the catalogue that the filters match, exclusions by id and seen items not counted.
+    None where there was no filter."""
+    answered_query: AnsweredQuery | None
+    """None without `debug`."""
+    model_inputs: tuple[ModelInputs, ...]
+    """What the models were fed for the query as a whole. Empty without `explain`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +180,31 @@ class BundleInfo:
     ranker_outputs: tuple[str, ...]
     """Empty where the bundle has no ranker."""
     framework_versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogStats:
+    """The answer of `get_catalog_stats`: how large the catalogue is and how well it is searched."""
+
+    item_count: int
+    recall: tuple[RecallBucket, ...]
+    """Of live searches since the server started. Empty where its recall monitor is off."""
+    recall_dropped_count: int
+    """Searches that were to be checked and were not, since the monitor was busy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallBucket:
+    """Recall of the searches whose filters and exclusions left a similar share of the catalogue."""
+
+    selectivity_min: float
+    """Least share in this bucket, 0..1."""
+    selectivity_max: float
+    """The share below which it ends; 1 belongs to the last bucket."""
+    query_count: int
+    """Searches that were checked."""
+    recall: float | None
+    """Share of the true nearest items that they found, 0..1. None where none was checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

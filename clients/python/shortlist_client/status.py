@@ -9,6 +9,7 @@ from typing import Protocol
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
+from shortlist.v1 import errors_pb2, recommendation_pb2
 
 from shortlist_client import errors
 
@@ -31,6 +32,8 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "OVERLOADED": errors.Overloaded,
     "SHUTTING_DOWN": errors.ShuttingDown,
     "INTERNAL": errors.Internal,
+    "ATTRIBUTE_TYPE_MISMATCH": errors.AttributeTypeMismatch,
+    "UNKNOWN_SOURCE": errors.UnknownSource,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {
@@ -43,6 +46,14 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {
     grpc.StatusCode.DATA_LOSS: errors.Internal,
     # What a Python server answers when a handler raises something that nobody caught.
     grpc.StatusCode.UNKNOWN: errors.Internal,
+}
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+_REASONS: dict[int, str] = {
+    number: name.removeprefix("ERROR_REASON_")
+    for name, number in errors_pb2.ErrorReason.items()
+    if number != errors_pb2.ERROR_REASON_UNSPECIFIED
 }
 
 
@@ -84,6 +95,25 @@ def error_from_call(
         request_id=details.request_id or request_id,
         metadata=details.info.metadata,
         retry_delay_s=details.retry_delay_s,
+    )
+
+
+def error_from_row(row: recommendation_pb2.RowError, *, request_id: str) -> errors.ShortlistError:
+    """Return the error of one row of a batch: what the row alone would have raised.
+
+    Args:
+        row: The error as it came.
+        request_id: The id of the call. The row's own wins.
+    """
+    code = _CODES.get(row.code, grpc.StatusCode.UNKNOWN)
+    text = row.message or code.name
+    reason = _REASONS.get(row.reason, "")
+    return _error_class(code, reason, text)(
+        text,
+        code=code,
+        reason=reason,
+        request_id=row.metadata.get("request_id", request_id),
+        metadata=row.metadata,
     )
 
 

@@ -52,10 +52,10 @@ def value_to_proto(value: object, field: str) -> types_pb2.Value:
     if isinstance(value, bool):
         return types_pb2.Value(bool_value=value)
     if isinstance(value, int | numbers.Integral):
-        return types_pb2.Value(int64_value=_int64(value, field))
+        return types_pb2.Value(int64_value=int64(value, field))
     if isinstance(value, float | numbers.Real):
         return types_pb2.Value(double_value=number(value, field))
-    raise _invalid(field, "a str, bool, int, float, or a list of one of them", value)
+    raise invalid(field, "a str, bool, int, float, or a list of one of them", value)
 
 
 def value_from_proto(value: types_pb2.Value) -> AttributeValue | None:
@@ -102,12 +102,12 @@ def text(value: object, field: str) -> str:
         InvalidValue: It is not a string, or holds surrogates, which UTF-8 has no bytes for.
     """
     if not isinstance(value, str):
-        raise _invalid(field, "a string", value)
+        raise invalid(field, "a string", value)
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise _invalid(field, "text that UTF-8 can hold", value) from error
+            raise invalid(field, "text that UTF-8 can hold", value) from error
     return value
 
 
@@ -119,8 +119,8 @@ def texts(values: Collection[str], field: str) -> list[str]:
             what is meant.
     """
     if isinstance(values, str | bytes) or not isinstance(values, Collection):
-        raise _invalid(field, "a list of strings", values)
-    return [text(value, f"{field}[{position}]") for position, value in enumerate(values)]
+        raise invalid(field, "a list of strings", values)
+    return [text(value, f"{field}[{place}]") for place, value in enumerate(values)]
 
 
 def number(value: object, field: str) -> float:
@@ -130,13 +130,13 @@ def number(value: object, field: str) -> float:
         InvalidValue: It is not a number, or not finite.
     """
     if isinstance(value, bool) or not isinstance(value, float | int | numbers.Real):
-        raise _invalid(field, "a number", value)
+        raise invalid(field, "a number", value)
     try:
         result = float(value)
     except OverflowError as error:
         raise _out_of_range(field, "a number that 64 bits can hold", value) from error
     if not math.isfinite(result):
-        raise _invalid(field, "a finite number", value)
+        raise invalid(field, "a finite number", value)
     return result
 
 
@@ -151,10 +151,38 @@ def count(value: object, field: str) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
-        raise _invalid(field, "an integer", value)
+        raise invalid(field, "an integer", value)
     integer = int(value)
     if not 1 <= integer <= _INT32_MAX:
         raise _out_of_range(field, "1 or more, or None for the server's default", value)
+    return integer
+
+
+def position(value: object, field: str) -> int:
+    """Return a place in a list, 0 for the first.
+
+    Raises:
+        InvalidValue: It is not an integer.
+        OutOfRange: It is negative, or beyond 32 bits.
+    """
+    integer = int64(value, field)
+    if not 0 <= integer <= _INT32_MAX:
+        raise _out_of_range(field, "0 or more, 0 being the first", value)
+    return integer
+
+
+def int64(value: object, field: str) -> int:
+    """Return an integer of 64 bits.
+
+    Raises:
+        InvalidValue: It is not an integer.
+        OutOfRange: It has more than 64 bits.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | numbers.Integral):
+        raise invalid(field, "an integer", value)
+    integer = int(value)
+    if not _INT64_MIN <= integer <= _INT64_MAX:
+        raise _out_of_range(field, "an integer of 64 bits (-2^63..2^63-1)", value)
     return integer
 
 
@@ -165,12 +193,12 @@ def flag(value: object, field: str) -> bool:
         InvalidValue: It is not a bool.
     """
     if not isinstance(value, bool):
-        raise _invalid(field, "True or False", value)
+        raise invalid(field, "True or False", value)
     return value
 
 
 def _list_to_proto(values: list[object] | tuple[object, ...], field: str) -> types_pb2.Value:
-    fields = [f"{field}[{position}]" for position in range(len(values))]
+    fields = [f"{field}[{place}]" for place in range(len(values))]
     pairs = list(zip(values, fields, strict=True))
     if all(isinstance(value, str) for value in values):
         strings = types_pb2.StringList(values=[text(value, name) for value, name in pairs])
@@ -186,22 +214,14 @@ def _list_to_proto(values: list[object] | tuple[object, ...], field: str) -> typ
             got="a list of " + ", ".join(sorted({type(value).__name__ for value in values})),
         )
     if all(isinstance(value, int | numbers.Integral) for value in values):
-        integers = types_pb2.Int64List(values=[_int64(value, name) for value, name in pairs])
+        integers = types_pb2.Int64List(values=[int64(value, name) for value, name in pairs])
         return types_pb2.Value(int64_list=integers)
     doubles = types_pb2.DoubleList(values=[number(value, name) for value, name in pairs])
     return types_pb2.Value(double_list=doubles)
 
 
-def _int64(value: object, field: str) -> int:
-    if not isinstance(value, int | numbers.Integral):
-        raise _invalid(field, "an integer", value)
-    integer = int(value)
-    if not _INT64_MIN <= integer <= _INT64_MAX:
-        raise _out_of_range(field, "an integer of 64 bits (-2^63..2^63-1)", value)
-    return integer
-
-
-def _invalid(field: str, expected: str, value: object) -> InvalidValue:
+def invalid(field: str, expected: str, value: object) -> InvalidValue:
+    """Return the error of a value that is not what its field takes."""
     return InvalidValue.about(
         field, reason="INVALID_VALUE", expected=expected, got=_described(value)
     )

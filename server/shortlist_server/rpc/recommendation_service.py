@@ -99,7 +99,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.BatchRecommendRequest, context: Context
     ) -> AsyncIterator[pb.BatchRecommendResponse]:
         """Run the whole funnel for each row, behind the single calls."""
-        call = self._budget(context)
+        call = self._budget(context, rows=len(request.requests))
         check.batch_recommend_request(request)
         request_id = current_request_id.get()
         for index, row in enumerate(request.requests):
@@ -148,9 +148,9 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         answer = await self._compute.run(self._funnel.retrieve, query, options, budget)
         return self._filled(request, pb.FindSimilarItemsResponse(), answer, options, budget)
 
-    def _budget(self, context: Context) -> Budget:
+    def _budget(self, context: Context, *, rows: int = 1) -> Budget:
         remaining = context.time_remaining()
-        return Budget(self._default_timeout_s if remaining is None else remaining)
+        return Budget(self._default_timeout_s * rows if remaining is None else remaining)
 
     def _filled(
         self,
@@ -198,4 +198,4 @@ def _fill_error(message: pb.RowError, error: Exception, request_id: str) -> None
     message.code = status.code.value[0]
     message.message = status.message
     message.reason = errors_pb2.ErrorReason.Value(f"ERROR_REASON_{info.reason}")
-    message.metadata.update(info.metadata)
+    message.metadata.update({**info.metadata, "request_id": request_id})

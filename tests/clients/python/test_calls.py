@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
 from shortlist_client import (
     AsyncClient,
     Client,
@@ -19,16 +19,29 @@ from shortlist_client import (
     Event,
     InvalidValue,
     Items,
+    Nearest,
     OutOfRange,
+    PinnedItem,
     ShortlistError,
     User,
+    attribute,
     calls,
+    stream_calls,
 )
 
 if TYPE_CHECKING:
     from tests.clients.python.conftest import Ask, FakeServer
 
-METHODS = ["recommend", "retrieve", "rank", "find_similar_items", "get_active_bundle"]
+BUILDS: dict[str, Callable[..., Any]] = {
+    "recommend": calls.recommend,
+    "stream_recommend": stream_calls.stream_recommend,
+    "recommend_batch": stream_calls.recommend_batch,
+    "retrieve": calls.retrieve,
+    "rank": calls.rank,
+    "find_similar_items": calls.find_similar_items,
+    "get_active_bundle": calls.get_active_bundle,
+    "get_catalog_stats": calls.get_catalog_stats,
+}
 WITH_QUERY: dict[str, dict[str, Any]] = {
     "recommend": {},
     "retrieve": {},
@@ -60,6 +73,17 @@ ADA_ON_THE_WIRE = types_pb2.UserQuery(
     ],
 )
 CONTEXT = {"hour": 20}
+RECENT, OLD = attribute("year").equals(1999), attribute("year").equals(1929)
+RECENT_ON_THE_WIRE, OLD_ON_THE_WIRE = (
+    types_pb2.Filter(
+        equals=types_pb2.EqualsCondition(attribute="year", value=types_pb2.Value(int64_value=year))
+    )
+    for year in (1999, 1929)
+)
+SOURCES = [Nearest(name="mine", candidate_count=9)]
+SOURCES_ON_THE_WIRE = [
+    types_pb2.SourceOptions(name="mine", candidate_count=9, nearest=types_pb2.NearestSource())
+]
 QUERY_ON_THE_WIRE = types_pb2.Query(
     user=ADA_ON_THE_WIRE, context={"hour": types_pb2.Value(int64_value=20)}
 )
@@ -99,6 +123,17 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         candidate_count=100,
         excluded_item_ids={"9"},
         exclude_seen=False,
+        filter=RECENT,
+        excluded_filter=OLD,
+        sources=SOURCES,
+        explain=True,
+        debug=True,
+        score_min=3.5,
+        diversity=0.25,
+        caps={"genres": 3},
+        pinned_items=[PinnedItem("8", 2)],
+        temperature=0.5,
+        seed=-7,
         attributes=["title", "year"],
         context=CONTEXT,
         output_weights={"rating": 1, "like": 0.5},
@@ -109,7 +144,18 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         query=QUERY_ON_THE_WIRE,
         limit=7,
         retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
-        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False),
+        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False, filter=OLD_ON_THE_WIRE),
+        filter=RECENT_ON_THE_WIRE,
+        sources=SOURCES_ON_THE_WIRE,
+        explain=True,
+        debug=True,
+        selection=types_pb2.SelectionOptions(
+            score_min=3.5,
+            diversity=0.25,
+            caps=[types_pb2.Cap(attribute="genres", item_count_max=3)],
+            pinned_items=[types_pb2.PinnedItem(item_id="8", position=2)],
+            exploration=types_pb2.Exploration(temperature=0.5, seed=-7),
+        ),
         attributes=["title", "year"],
         output_weights={"rating": 1.0, "like": 0.5},
         strict=True,
@@ -127,6 +173,11 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         exact=True,
         excluded_item_ids=("9",),
         exclude_seen=False,
+        filter=RECENT,
+        excluded_filter=OLD,
+        sources=SOURCES,
+        explain=True,
+        debug=True,
         attributes=["*"],
         context=CONTEXT,
         strict=True,
@@ -134,7 +185,11 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
     expected = recommendation_pb2.RetrieveRequest(
         query=QUERY_ON_THE_WIRE,
         retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
-        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False),
+        exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False, filter=OLD_ON_THE_WIRE),
+        filter=RECENT_ON_THE_WIRE,
+        sources=SOURCES_ON_THE_WIRE,
+        explain=True,
+        debug=True,
         attributes=["*"],
         strict=True,
     )
@@ -152,6 +207,8 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         context=CONTEXT,
         output_weights={"like": 2.0},
         strict=True,
+        explain=True,
+        debug=True,
     )
     expected = recommendation_pb2.RankRequest(
         query=QUERY_ON_THE_WIRE,
@@ -160,6 +217,8 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         attributes=["*"],
         output_weights={"like": 2.0},
         strict=True,
+        explain=True,
+        debug=True,
     )
     assert request == expected
     assert unset_fields(request) == set()
@@ -178,6 +237,8 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         excluded_item_ids=["9"],
         attributes=["title"],
         strict=True,
+        filter=RECENT,
+        debug=True,
     )
     expected = recommendation_pb2.FindSimilarItemsRequest(
         item_id="50",
@@ -186,6 +247,8 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         excluded_item_ids=["9"],
         attributes=["title"],
         strict=True,
+        filter=RECENT_ON_THE_WIRE,
+        debug=True,
     )
     assert request == expected
     assert unset_fields(request) == set()
@@ -196,9 +259,13 @@ def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeS
         ask(method, user="42", **fields)
     ask("find_similar_items", "50")
     ask("get_active_bundle")
+    ask("get_catalog_stats")
+    ask("stream_recommend", user="42")
+    ask("recommend_batch", [])
     services = (
         recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"],
         bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
+        catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
     )
     offered = {method.name for service in services for method in service.methods}
     assert {call.method for call in fake_server.received} == offered
@@ -346,11 +413,11 @@ def test_what_the_wire_cannot_hold_is_refused_by_field_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("client_type", [Client, AsyncClient])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILDS)
 def test_methods_have_the_arguments_and_the_docstring_of_their_calls(
     client_type: type, method: str
 ) -> None:
-    shown, build = getattr(client_type, method), getattr(calls, method)
+    shown, build = getattr(client_type, method), BUILDS[method]
     parameters = list(inspect.signature(shown).parameters.values())
     assert parameters[0].name == "self"
     assert parameters[1:] == list(inspect.signature(build).parameters.values())
@@ -358,9 +425,9 @@ def test_methods_have_the_arguments_and_the_docstring_of_their_calls(
     assert shown.__name__ == method
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BUILDS)
 def test_every_argument_is_documented(method: str) -> None:
-    build = getattr(calls, method)
+    build = BUILDS[method]
     documentation = inspect.getdoc(build) or ""
     assert [
         name for name in inspect.signature(build).parameters if f"{name}: " not in documentation

@@ -18,12 +18,18 @@ from shortlist_client import (
     client,
     connection,
     errors,
+    explanation,
+    filters,
+    options,
     queries,
     results,
+    streams,
     values,
 )
 
-PUBLIC_MODULES = [async_client, client, errors, queries, results]
+PUBLIC_MODULES = [async_client, client, errors, explanation, options, queries, results]
+# Filters are made by these, and not by their classes.
+FILTERS = {"Filter", "all_of", "any_of", "attribute", "none_of"}
 
 BROUGHT_BY_GRPC = {
     "cython_runtime",
@@ -58,10 +64,12 @@ def test_exported_members_are_complete() -> None:
     }
     public |= {
         name
-        for module in (queries, values)
+        for module in (options, queries, values)
         for name, member in vars(module).items()
         if isinstance(member, types.UnionType) and not name.startswith("_")
     }
+    public |= {name for name in FILTERS if hasattr(filters, name)}
+    public |= {streams.Stream.__name__, streams.AsyncStream.__name__}
     public.add(connection.TlsOptions.__name__)
     assert set(shortlist_client.__all__) == public
 
@@ -69,7 +77,7 @@ def test_exported_members_are_complete() -> None:
 @pytest.mark.parametrize("name", shortlist_client.__all__)
 def test_every_exported_member_is_there_and_documented(name: str) -> None:
     member = getattr(shortlist_client, name)
-    if inspect.isclass(member):
+    if inspect.isclass(member) or inspect.isfunction(member):
         assert inspect.getdoc(member)
     else:
         assert typing.get_args(member)

@@ -151,7 +151,7 @@ class StreamRecommendRequest(google.protobuf.message.Message):
     REQUEST_FIELD_NUMBER: builtins.int
     @property
     def request(self) -> global___RecommendRequest:
-        """What is asked for. Required."""
+        """What is asked for. Required. Errors name its fields as those of RecommendRequest: `limit`."""
 
     def __init__(
         self,
@@ -203,7 +203,9 @@ class BatchRecommendRequest(google.protobuf.message.Message):
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
-        """The requests, 1..1,024. All have the call's deadline."""
+        """The requests, 1..1,024, together at most 4 MiB. All have the call's deadline; a call without one has the server's
+        default for each row. The request id of a row is the call's, a slash, and its position.
+        """
 
     def __init__(
         self,
@@ -248,7 +250,9 @@ global___BatchRecommendResponse = BatchRecommendResponse
 
 @typing.final
 class RowError(google.protobuf.message.Message):
-    """An error of one row of a batch."""
+    """An error of one row of a batch. Its fields are named as in the row's own request: `limit`, not `requests[3].limit`. A
+    row is never refused for load: it waits.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -280,7 +284,7 @@ class RowError(google.protobuf.message.Message):
     """What is wrong, for programs."""
     @property
     def metadata(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """The details: what the example of the reason shows as `metadata`."""
+        """The details: what the example of the reason shows as `metadata`, and `request_id`: the call's, a slash, and `index`."""
 
     def __init__(
         self,

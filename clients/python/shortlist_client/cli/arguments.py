@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import Any
 
 from shortlist_client.cli import commands
-from shortlist_client.queries import Event
+from shortlist_client.cli.options import (
+    add_answer,
+    add_debug,
+    add_excluded_filter,
+    add_excluded_ids,
+    add_exclusions,
+    add_explain,
+    add_filter,
+    add_json,
+    add_limit,
+    add_query,
+    add_retrieval,
+    add_selection,
+    add_server,
+    add_sources,
+)
 
 _EPILOG = """\
 examples:
@@ -40,6 +53,11 @@ examples:
   shortlist recommend --history 50:5 181:4 172    unknown user, known taste (RATING is optional)
   shortlist recommend --feature age=33 gender=F --context hour=20
   shortlist recommend --items 50 181              like these items taken together
+  shortlist recommend --user 42 --where 'year>=1990' genres:Drama --exclude-where 'year=1997'
+  shortlist recommend --user 42 --source nearest=100 popularity=20 --diversity 0.3 --cap genres=3
+  shortlist recommend --user 42 --pin 50@0 --temperature 0.5 --seed 7
+  shortlist recommend --user 42 --limit 3 --explain --debug
+                                                  what was answered, and what the models were fed
 """
 
 _RETRIEVE_EPILOG = """\
@@ -66,6 +84,12 @@ examples:
   shortlist info --json | jq '.features'          which features --feature and --context may name
 """
 
+_STATS_EPILOG = """\
+examples:
+  shortlist stats
+  shortlist stats --json | jq '.recall[] | select(.recall)'
+"""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser. Its result carries `run`, a function from the options to the output."""
@@ -82,6 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_similar(subparsers)
     _add_rank(subparsers)
     _add_info(subparsers)
+    _add_stats(subparsers)
     return parser
 
 
@@ -94,12 +119,18 @@ def _add_recommend(subparsers: Any) -> None:
         _RECOMMEND_EPILOG,
     )
     parser.set_defaults(run=commands.recommend)
-    _add_query(parser)
-    _add_retrieval(parser)
-    _add_exclusions(parser)
-    _add_limit(parser)
-    _add_answer(parser)
-    _add_server(parser)
+    add_query(parser)
+    add_retrieval(parser)
+    add_sources(parser)
+    add_filter(parser)
+    add_excluded_filter(parser)
+    add_exclusions(parser)
+    add_selection(parser)
+    add_limit(parser)
+    add_explain(parser)
+    add_debug(parser)
+    add_answer(parser)
+    add_server(parser)
 
 
 def _add_retrieve(subparsers: Any) -> None:
@@ -111,11 +142,16 @@ def _add_retrieve(subparsers: Any) -> None:
         _RETRIEVE_EPILOG,
     )
     parser.set_defaults(run=commands.retrieve)
-    _add_query(parser)
-    _add_retrieval(parser)
-    _add_exclusions(parser)
-    _add_answer(parser)
-    _add_server(parser)
+    add_query(parser)
+    add_retrieval(parser)
+    add_sources(parser)
+    add_filter(parser)
+    add_excluded_filter(parser)
+    add_exclusions(parser)
+    add_explain(parser)
+    add_debug(parser)
+    add_answer(parser)
+    add_server(parser)
 
 
 def _add_similar(subparsers: Any) -> None:
@@ -128,11 +164,13 @@ def _add_similar(subparsers: Any) -> None:
     )
     parser.set_defaults(run=commands.similar)
     parser.add_argument("item", metavar="ID", help="the item")
-    _add_retrieval(parser)
-    _add_excluded_ids(parser)
-    _add_limit(parser)
-    _add_answer(parser)
-    _add_server(parser)
+    add_retrieval(parser)
+    add_filter(parser)
+    add_excluded_ids(parser)
+    add_limit(parser)
+    add_debug(parser)
+    add_answer(parser)
+    add_server(parser)
 
 
 def _add_rank(subparsers: Any) -> None:
@@ -145,16 +183,31 @@ def _add_rank(subparsers: Any) -> None:
     )
     parser.set_defaults(run=commands.rank)
     parser.add_argument("ranked", nargs="+", metavar="ID", help="items to score, 1..4,096")
-    _add_query(parser)
-    _add_answer(parser)
-    _add_server(parser)
+    add_query(parser)
+    add_explain(parser)
+    add_debug(parser)
+    add_answer(parser)
+    add_server(parser)
 
 
 def _add_info(subparsers: Any) -> None:
     parser = _add_command(subparsers, "info", "[options]", "what is being served", _INFO_EPILOG)
     parser.set_defaults(run=commands.info)
-    _add_json(parser)
-    _add_server(parser)
+    add_json(parser)
+    add_server(parser)
+
+
+def _add_stats(subparsers: Any) -> None:
+    parser = _add_command(
+        subparsers,
+        "stats",
+        "[options]",
+        "how large the catalogue is and how well it is searched",
+        _STATS_EPILOG,
+    )
+    parser.set_defaults(run=commands.stats)
+    add_json(parser)
+    add_server(parser)
 
 
 def _add_command(
@@ -173,111 +226,6 @@ def _add_command(
     return parser
 
 
-def _add_query(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("for whom (one at least; --items excludes the other three)")
-    group.add_argument("--user", metavar="ID", help="a user's id")
-    group.add_argument(
-        "--history",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_event,
-        metavar="ID[:RATING]",
-        help="what the user did, oldest first; an id that itself ends in a colon and a number "
-        "needs one more colon",
-    )
-    group.add_argument(
-        "--feature",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_name_and_value,
-        metavar="NAME=VALUE",
-        help="features of the user; the bundle says of which type (lists: a,b,c)",
-    )
-    group.add_argument(
-        "--items", nargs="+", action="extend", default=[], metavar="ID", help="items like these"
-    )
-    parser.add_argument(
-        "--context",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=_name_and_value,
-        metavar="NAME=VALUE",
-        help="features of the situation, like --feature",
-    )
-
-
-def _add_retrieval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--candidates", type=int, metavar="N", help="items to retrieve, 1..4,096 (default 200)"
-    )
-    search = parser.add_mutually_exclusive_group()
-    search.add_argument("--exact", action="store_true", help="compare every item")
-    search.add_argument("--ef", type=int, metavar="N", help="beam width of the graph search")
-
-
-def _add_exclusions(parser: argparse.ArgumentParser) -> None:
-    _add_excluded_ids(parser)
-    parser.add_argument(
-        "--include-seen", action="store_true", help="keep items that the user has already seen"
-    )
-
-
-def _add_excluded_ids(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--exclude", nargs="+", action="extend", default=[], metavar="ID", help="items to leave out"
-    )
-
-
-def _add_limit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=int, metavar="N", help="items wanted, 1..500 (default 20)")
-
-
-def _add_answer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse unknown features, items and attributes"
-    )
-    parser.add_argument(
-        "--attributes",
-        nargs="+",
-        default=["*"],
-        metavar="NAME",
-        help="attributes to show (default: all)",
-    )
-    _add_json(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("server")
-    group.add_argument(
-        "--target",
-        default=os.environ.get("SHORTLIST_TARGET") or "127.0.0.1:8500",
-        metavar="HOST:PORT",
-        help="default: $SHORTLIST_TARGET, else 127.0.0.1:8500 (now %(default)s)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        # A person at a terminal rather waits for a first, cold answer than reads an error.
-        default=5.0,
-        metavar="SECONDS",
-        help="deadline, and the server's time budget (default %(default)g)",
-    )
-    group.add_argument("--tls", action="store_true", help="encrypt the connection")
-    group.add_argument(
-        "--ca-file",
-        type=_file_bytes,
-        metavar="PEM",
-        help="certificates to trust instead of the public authorities; implies --tls",
-    )
-
-
 class _VersionAction(argparse.Action):
     """Prints the version, looked up only when asked for: importlib.metadata is slow to import."""
 
@@ -293,29 +241,3 @@ class _VersionAction(argparse.Action):
             version = "(unknown version: not installed, run from its source)"
         print(f"shortlist {version}")
         parser.exit()
-
-
-def _name_and_value(argument: str) -> tuple[str, str]:
-    name, equals, value = argument.partition("=")
-    if not name or not equals:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {argument!r}")
-    return name, value
-
-
-def _event(argument: str) -> Event:
-    item_id, colon, rating = argument.rpartition(":")
-    if not colon:
-        return Event(argument)
-    if not rating:
-        return Event(item_id)
-    try:
-        return Event(item_id, rating=float(rating))
-    except ValueError:
-        return Event(argument)
-
-
-def _file_bytes(argument: str) -> bytes:
-    try:
-        return Path(argument).read_bytes()
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{argument}: {error.strerror}") from error

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
+from shortlist_client.cli.conditions import filter_from_conditions
 from shortlist_client.cli.features import features_from_text
-from shortlist_client.cli.report import answer_report, bundle_report, json_report
+from shortlist_client.cli.report import answer_report, bundle_report, json_report, stats_report
 from shortlist_client.client import Client
 from shortlist_client.connection import TlsOptions
+from shortlist_client.filters import Filter, any_of
 from shortlist_client.queries import FeatureValue, Items, User
+from shortlist_client.results import BundleInfo
 
 
 def recommend(options: Namespace) -> str:
     """Run `shortlist recommend`."""
     with _open_client(options) as client:
-        asked = _read_query(options, client)
+        bundle = cache(client.get_active_bundle)
+        asked = _read_query(options, bundle)
         answer = client.recommend(
             asked.query,
             context=asked.context,
@@ -26,6 +31,17 @@ def recommend(options: Namespace) -> str:
             exact=options.exact,
             excluded_item_ids=options.exclude,
             exclude_seen=not options.include_seen,
+            filter=_read_filter(options, bundle),
+            excluded_filter=_read_excluded_filter(options, bundle),
+            sources=options.source,
+            score_min=options.score_min,
+            diversity=options.diversity,
+            caps=options.cap,
+            pinned_items=options.pin,
+            temperature=options.temperature,
+            seed=options.seed,
+            explain=options.explain,
+            debug=options.debug,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -35,7 +51,8 @@ def recommend(options: Namespace) -> str:
 def retrieve(options: Namespace) -> str:
     """Run `shortlist retrieve`."""
     with _open_client(options) as client:
-        asked = _read_query(options, client)
+        bundle = cache(client.get_active_bundle)
+        asked = _read_query(options, bundle)
         answer = client.retrieve(
             asked.query,
             context=asked.context,
@@ -44,6 +61,11 @@ def retrieve(options: Namespace) -> str:
             exact=options.exact,
             excluded_item_ids=options.exclude,
             exclude_seen=not options.include_seen,
+            filter=_read_filter(options, bundle),
+            excluded_filter=_read_excluded_filter(options, bundle),
+            sources=options.source,
+            explain=options.explain,
+            debug=options.debug,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -60,6 +82,8 @@ def similar(options: Namespace) -> str:
             ef=options.ef,
             exact=options.exact,
             excluded_item_ids=options.exclude,
+            filter=_read_filter(options, client.get_active_bundle),
+            debug=options.debug,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -69,13 +93,16 @@ def similar(options: Namespace) -> str:
 def rank(options: Namespace) -> str:
     """Run `shortlist rank`."""
     with _open_client(options) as client:
-        asked = _read_query(options, client)
+        bundle = cache(client.get_active_bundle)
+        asked = _read_query(options, bundle)
         answer = client.rank(
             asked.query,
             context=asked.context,
             item_ids=options.ranked,
             attributes=options.attributes,
             strict=options.strict,
+            explain=options.explain,
+            debug=options.debug,
         )
     return json_report(answer) if options.json else answer_report(answer)
 
@@ -85,6 +112,13 @@ def info(options: Namespace) -> str:
     with _open_client(options) as client:
         bundle = client.get_active_bundle()
     return json_report(bundle) if options.json else bundle_report(bundle)
+
+
+def stats(options: Namespace) -> str:
+    """Run `shortlist stats`."""
+    with _open_client(options) as client:
+        result = client.get_catalog_stats()
+    return json_report(result) if options.json else stats_report(result)
 
 
 def _open_client(options: Namespace) -> Client:
@@ -100,13 +134,13 @@ class _Asked:
     context: Mapping[str, FeatureValue]
 
 
-def _read_query(options: Namespace, client: Client) -> _Asked:
+def _read_query(options: Namespace, bundle: Callable[[], BundleInfo]) -> _Asked:
     of_user = options.user is not None or options.feature or options.history
     if options.items and of_user:
         options.parser.error("--items stands alone: leave out --user, --feature and --history")
     if not options.items and not of_user:
         options.parser.error("for whom? Give --user, --feature, --history or --items")
-    features, context = _read_features(options, client)
+    features, context = _read_features(options, bundle)
     if options.items:
         return _Asked(query=Items(options.items), context=context)
     user = User(id=options.user or "", features=features, history=options.history)
@@ -114,14 +148,31 @@ def _read_query(options: Namespace, client: Client) -> _Asked:
 
 
 def _read_features(
-    options: Namespace, client: Client
+    options: Namespace, bundle: Callable[[], BundleInfo]
 ) -> tuple[Mapping[str, FeatureValue], Mapping[str, FeatureValue]]:
-    given: Sequence[tuple[str, str]] = (*options.feature, *options.context)
-    if not given:
+    if not options.feature and not options.context:
         return {}, {}
     # One more call, so that the bundle and not a guess says that 01234 is text and 33 a number.
-    declared = client.get_active_bundle().features
+    declared = bundle().features
     return (
         features_from_text(options.feature, declared, scope="user", flag="--feature"),
         features_from_text(options.context, declared, scope="context", flag="--context"),
+    )
+
+
+def _read_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+    if not options.where:
+        return None
+    return filter_from_conditions(options.where, bundle().item_attributes, flag="--where")
+
+
+def _read_excluded_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+    if not options.exclude_where:
+        return None
+    declared = bundle().item_attributes
+    return any_of(
+        *(
+            filter_from_conditions(conditions, declared, flag="--exclude-where")
+            for conditions in options.exclude_where
+        )
     )

@@ -37,7 +37,7 @@ def features_from_text(
             )
         kind = types.get(f"{scope}.{name}", ValueType.STRING)
         try:
-            features[name] = _READERS.get(kind, str)(value)
+            features[name] = value_from_text(value, kind)
         except (KeyError, ValueError) as error:
             raise InvalidValue.about(
                 f"{flag} {name}={value}",
@@ -46,6 +46,16 @@ def features_from_text(
                 got=repr(value),
             ) from error
     return features
+
+
+def value_from_text(value: str, kind: ValueType) -> FeatureValue:
+    """Return a value of this type; text where the type is one that this version does not know.
+
+    Raises:
+        KeyError: The value is none of the words for yes and no.
+        ValueError: The value is no number.
+    """
+    return _READERS.get(kind, str)(value)
 
 
 def _list_of(read: Callable[[str], FeatureValue]) -> Callable[[str], FeatureValue]:

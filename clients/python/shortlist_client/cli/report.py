@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import TypeAlias
+from enum import StrEnum
 
-from shortlist_client.cli.table import Column, printable, table_lines
+from shortlist_client.cli.explanation import Answer, answered_lines, model_inputs_lines
+from shortlist_client.cli.screen import BOLD, DIM, styled, terminal_width
+from shortlist_client.cli.table import Column, printable, property_lines, table_lines, value_text
+from shortlist_client.explanation import SourceReport, StageOutcome, StageReport
 from shortlist_client.results import (
     AnswerInfo,
     BundleInfo,
-    Candidates,
+    CatalogStats,
     FieldInfo,
     Ranking,
-    Recommendations,
     ScoredItem,
-    SimilarItems,
-    StageOutcome,
-    StageReport,
 )
-from shortlist_client.values import AttributeValue
-
-Answer: TypeAlias = Recommendations | Candidates | Ranking | SimilarItems
 
 # What people look for first comes first; the others follow by name.
 _FIRST_ATTRIBUTES = ("title", "name")
-_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
-def json_report(result: Answer | BundleInfo) -> str:
+def json_report(result: Answer | BundleInfo | CatalogStats) -> str:
     """Return a result as JSON, its fields named as in `shortlist_client.results`."""
     return json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_json_value)
 
 
 def answer_report(answer: Answer) -> str:
     """Return an answer as a table, and below it how it came about."""
-    header, *rows = table_lines(_columns(answer.items), width_max=_terminal_width())
-    lines = [_styled(header, _BOLD), *rows] if rows else ["no items"]
+    header, *rows = table_lines(_columns(answer.items), width_max=terminal_width())
+    lines = [styled(header, BOLD), *rows] if rows else ["no items"]
     lines.append("")
     if isinstance(answer, Ranking) and answer.unknown_item_ids:
         lines.append(f"unknown items: {_sample(answer.unknown_item_ids)}")
     lines += _notes(answer.info, item_count=len(answer.items))
-    lines.append(_styled(_stages_line(answer.info.stages), _DIM))
-    lines.append(_styled(_identity_line(answer.info), _DIM))
+    if answer.info.answered_query is not None:
+        lines += answered_lines(answer.info.answered_query)
+    lines += model_inputs_lines(answer)
+    if answer.info.sources:
+        lines.append(styled(_sources_line(answer.info.sources), DIM))
+    lines.append(styled(_stages_line(answer.info.stages), DIM))
+    lines.append(styled(_identity_line(answer.info), DIM))
     return "\n".join(lines)
 
 
@@ -69,11 +66,41 @@ def bundle_report(bundle: BundleInfo) -> str:
         "outputs": ", ".join(bundle.ranker_outputs) or "none: no ranker",
         "built with": ", ".join(libraries) or "unknown",
     }
-    room = max(map(len, properties))
-    return "\n".join(
-        f"{_styled(name.ljust(room), _BOLD)}  {printable(value)}"
-        for name, value in properties.items()
-    )
+    return "\n".join(property_lines(properties))
+
+
+def stats_report(stats: CatalogStats) -> str:
+    """Return the state of the catalogue, and how well searches by the share left to them did."""
+    checked = sum(bucket.query_count for bucket in stats.recall)
+    properties = {
+        "items": f"{stats.item_count:,}",
+        "searches checked": f"{checked:,}" if stats.recall else "none: the recall monitor is off",
+        "checks dropped": f"{stats.recall_dropped_count:,}",
+    }
+    lines = property_lines(properties)
+    if stats.recall:
+        columns = [
+            Column(
+                title="catalogue left",
+                cells=[
+                    f"{_percent(bucket.selectivity_min)} to {_percent(bucket.selectivity_max)}"
+                    for bucket in stats.recall
+                ],
+            ),
+            Column(
+                title="searches",
+                cells=[f"{bucket.query_count:,}" for bucket in stats.recall],
+                numeric=True,
+            ),
+            _number_column("recall", [bucket.recall for bucket in stats.recall]),
+        ]
+        header, *rows = table_lines(columns, width_max=terminal_width())
+        lines += ["", styled(header, BOLD), *rows]
+    return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
 
 
 def _columns(items: Sequence[ScoredItem]) -> list[Column]:
@@ -89,8 +116,12 @@ def _columns(items: Sequence[ScoredItem]) -> list[Column]:
             for name in output_names
         ),
         _number_column("retrieval", [item.retrieval_score for item in items]),
-        Column(title="source", cells=[item.source for item in items]),
+        Column(title="source", cells=list(map(_sources_of, items))),
     ]
+
+
+def _sources_of(item: ScoredItem) -> str:
+    return ", ".join([item.source, *(other.source for other in item.other_sources)])
 
 
 def _number_column(title: str, numbers: Sequence[float | None]) -> Column:
@@ -103,17 +134,9 @@ def _attribute_column(name: str, items: Sequence[ScoredItem]) -> Column:
     numeric = all(isinstance(value, int | float | None) for value in values)
     return Column(
         title=name,
-        cells=["" if value is None else _attribute_text(value) for value in values],
+        cells=["" if value is None else value_text(value) for value in values],
         numeric=numeric,
     )
-
-
-def _attribute_text(value: AttributeValue) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_attribute_text(part) for part in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -125,10 +148,19 @@ def _ordered(names: Iterable[str]) -> list[str]:
 def _notes(info: AnswerInfo, *, item_count: int) -> list[str]:
     notes = []
     if info.cold_start:
-        notes.append("cold start: the bundle does not know this user")
+        basis = info.cold_start_basis
+        known = "" if basis is None else f"; answered from {_words(basis)}"
+        notes.append(f"cold start: the bundle does not know this user{known}")
+    if info.match_count is not None:
+        notes.append(f"items that the filters match: {info.match_count:,}")
     if info.shortfall_reason is not None:
-        why = info.shortfall_reason.value.lower().replace("_", " ")
-        notes.append(f"only {item_count} items: {why}")
+        notes.append(f"only {item_count} items: {_words(info.shortfall_reason)}")
+    for left_out in info.degraded:
+        what = f"{left_out.stage} of {left_out.source}" if left_out.source else left_out.stage
+        why = f"{_words(left_out.reason)}: {left_out.message}"
+        notes.append(printable(f"degraded: {what} left out, {why}"))
+    if info.seed is not None:
+        notes.append(f"seed of the draw: {info.seed}")
     for warning in info.warnings:
         more = warning.subject_count - len(warning.subjects)
         subjects = _sample(warning.subjects, more=more)
@@ -136,10 +168,26 @@ def _notes(info: AnswerInfo, *, item_count: int) -> list[str]:
     return notes
 
 
+def _words(name: StrEnum) -> str:
+    return name.value.lower().replace("_", " ")
+
+
 def _sample(names: Sequence[str], *, more: int = 0) -> str:
     shown = ", ".join(map(printable, names[:10]))
     hidden = len(names[10:]) + more
     return f"{shown} and {hidden} more" if hidden else shown
+
+
+def _sources_line(sources: Sequence[SourceReport]) -> str:
+    return "sources: " + " · ".join(map(_source, sources))
+
+
+def _source(source: SourceReport) -> str:
+    plan = f" ({printable(source.plan)})" if source.plan else ""
+    name = printable(source.name)
+    if source.outcome is StageOutcome.OK:
+        return f"{name} {source.item_count} in {source.duration_ms:.2f}{plan}"
+    return f"{name} {_words(source.outcome)}{plan}"
 
 
 def _stages_line(stages: Sequence[StageReport]) -> str:
@@ -151,7 +199,7 @@ def _stage(stage: StageReport) -> str:
     plan = f" ({printable(stage.plan)})" if stage.plan else ""
     if stage.outcome is StageOutcome.OK:
         return f"{stage.name} {stage.duration_ms:.2f}{plan}"
-    return f"{stage.name} {stage.outcome.value.lower()}{plan}"
+    return f"{stage.name} {_words(stage.outcome)}{plan}"
 
 
 def _identity_line(info: AnswerInfo) -> str:
@@ -168,19 +216,3 @@ def _json_value(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _terminal_width() -> int | None:
-    """Return the columns of the terminal; None where the output goes elsewhere, uncut."""
-    return shutil.get_terminal_size().columns if _is_terminal() else None
-
-
-def _styled(text: str, style: str) -> str:
-    if not _is_terminal() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"{style}{text}{_PLAIN}"
-
-
-def _is_terminal() -> bool:
-    # None where the caller closed it, as in `shortlist info >&-`.
-    return sys.stdout is not None and sys.stdout.isatty()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from shortlist_client.cli.screen import BOLD, styled
+from shortlist_client.values import AttributeValue
 
 _GAP = "  "
 _WIDTH_MIN = 6
@@ -43,6 +46,24 @@ def table_lines(columns: Sequence[Column], *, width_max: int | None) -> list[str
         line = _GAP.join(padded).rstrip()
         lines.append(line if width_max is None else cut(line, width_max))
     return lines
+
+
+def property_lines(properties: Mapping[str, str]) -> list[str]:
+    """Return one line for each property, the values below each other."""
+    room = max(map(len, properties))
+    return [
+        f"{styled(name.ljust(room), BOLD)}  {printable(value)}"
+        for name, value in properties.items()
+    ]
+
+
+def value_text(value: AttributeValue) -> str:
+    """Return a value as people write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(value_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def width(text: str) -> int:

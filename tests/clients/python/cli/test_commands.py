@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
+from shortlist_client import Filter, attribute
+from shortlist_client.requests import filter_to_proto
 
 if TYPE_CHECKING:
     from tests.clients.python.conftest import FakeServer, Hang
@@ -17,9 +19,20 @@ BUNDLE = bundle_pb2.GetActiveBundleResponse(
             bundle_pb2.FieldInfo(name="user.age", type=types_pb2.VALUE_TYPE_INT64),
             bundle_pb2.FieldInfo(name="user.zip", type=types_pb2.VALUE_TYPE_STRING),
             bundle_pb2.FieldInfo(name="context.hour", type=types_pb2.VALUE_TYPE_INT64),
-        ]
+        ],
+        item_attributes=[
+            bundle_pb2.FieldInfo(name="genres", type=types_pb2.VALUE_TYPE_STRING_LIST),
+            bundle_pb2.FieldInfo(name="title", type=types_pb2.VALUE_TYPE_STRING),
+            bundle_pb2.FieldInfo(name="year", type=types_pb2.VALUE_TYPE_INT64),
+        ],
     )
 )
+
+
+def to_filter(filter_: Filter) -> types_pb2.Filter:
+    message = filter_to_proto(filter_, "filter")
+    assert message is not None
+    return message
 
 
 def test_every_option_of_recommend_reaches_the_request(
@@ -29,10 +42,16 @@ def test_every_option_of_recommend_reaches_the_request(
     arguments = (
         "recommend --user 42 --limit 7 --candidates 100 --ef 300 --exclude 1 2 --exclude 3 "
         "--include-seen --strict --attributes title year --history 50:4.5 181 a:b x:5: "
-        "--feature age=33 zip=01234 --feature agee=1 --context hour=20"
+        "--feature age=33 zip=01234 --feature agee=1 --context hour=20 "
+        "--where year>=1990 genres:Drama --where title!=Heat "
+        "--exclude-where year<1995 year>1991 --exclude-where genres:War "
+        "--source nearest=100 popularity=20 --source recent_history trending=5 new "
+        "--score-min -0.5 --diversity 0.25 --cap genres=3 year=1 --pin 9 8@2 x@5@ a@b "
+        "--temperature 0.5 --seed -7 --explain --debug"
     )
     assert shortlist(*arguments.split()) == 0
     described, asked = fake_server.received
+    year, genres = attribute("year"), attribute("genres")
     assert described.method == "GetActiveBundle"
     assert asked.request == recommendation_pb2.RecommendRequest(
         query=types_pb2.Query(
@@ -54,9 +73,40 @@ def test_every_option_of_recommend_reaches_the_request(
         ),
         limit=7,
         retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300),
-        exclusions=types_pb2.Exclusions(item_ids=["1", "2", "3"], seen=False),
+        exclusions=types_pb2.Exclusions(
+            item_ids=["1", "2", "3"],
+            seen=False,
+            filter=to_filter((year.below(1995) & year.above(1991)) | genres.contains("War")),
+        ),
+        filter=to_filter(
+            year.at_least(1990) & genres.contains("Drama") & ~attribute("title").equals("Heat")
+        ),
+        sources=[
+            types_pb2.SourceOptions(candidate_count=100, nearest=types_pb2.NearestSource()),
+            types_pb2.SourceOptions(candidate_count=20, popularity=types_pb2.PopularitySource()),
+            types_pb2.SourceOptions(recent_history=types_pb2.HistorySource()),
+            types_pb2.SourceOptions(name="trending", candidate_count=5),
+            types_pb2.SourceOptions(name="new"),
+        ],
+        selection=types_pb2.SelectionOptions(
+            score_min=-0.5,
+            diversity=0.25,
+            caps=[
+                types_pb2.Cap(attribute="genres", item_count_max=3),
+                types_pb2.Cap(attribute="year", item_count_max=1),
+            ],
+            pinned_items=[
+                types_pb2.PinnedItem(item_id="9"),
+                types_pb2.PinnedItem(item_id="8", position=2),
+                types_pb2.PinnedItem(item_id="x@5"),
+                types_pb2.PinnedItem(item_id="a@b"),
+            ],
+            exploration=types_pb2.Exploration(temperature=0.5, seed=-7),
+        ),
         attributes=["title", "year"],
         strict=True,
+        explain=True,
+        debug=True,
     )
 
 
@@ -92,6 +142,36 @@ def test_the_other_commands_call_their_methods(
     )
 
 
+def test_filters_and_explanations_go_with_every_command_that_has_them(
+    shortlist: Callable[..., int], fake_server: FakeServer
+) -> None:
+    where = to_filter(attribute("year").equals(1990))
+    fake_server.script(BUNDLE)
+    options = "--where year=1990 --exclude-where year=1991 --source new --explain --debug"
+    assert shortlist("retrieve", "--user", "42", *options.split()) == 0
+    retrieve: Any = fake_server.received[-1].request
+    assert retrieve.filter == where
+    assert retrieve.exclusions.filter == to_filter(attribute("year").equals(1991))
+    assert [source.name for source in retrieve.sources] == ["new"]
+    assert (retrieve.explain, retrieve.debug) == (True, True)
+    fake_server.script(BUNDLE)
+    assert shortlist("similar", "50", "--where", "year=1990", "--debug") == 0
+    similar: Any = fake_server.received[-1].request
+    assert (similar.filter, similar.debug) == (where, True)
+    assert shortlist("rank", "1", "--user", "42", "--explain", "--debug") == 0
+    rank: Any = fake_server.received[-1].request
+    assert (rank.explain, rank.debug) == (True, True)
+
+
+def test_features_and_filters_together_cost_one_second_call(
+    shortlist: Callable[..., int], fake_server: FakeServer
+) -> None:
+    fake_server.script(BUNDLE)
+    options = "--feature age=33 --where year=1990 --exclude-where year=1991"
+    assert shortlist("recommend", *options.split()) == 0
+    assert [call.method for call in fake_server.received] == ["GetActiveBundle", "Recommend"]
+
+
 def test_features_cost_a_second_call_and_nothing_else_does(
     shortlist: Callable[..., int], fake_server: FakeServer
 ) -> None:
@@ -107,6 +187,12 @@ def test_a_value_that_is_not_of_its_type_is_refused_like_by_the_server(
     fake_server.script(BUNDLE)
     assert shortlist("recommend", "--feature", "age=old") == 2
     assert "--feature age=old: expected int64" in capsys.readouterr().err
+    fake_server.script(BUNDLE)
+    assert shortlist("recommend", "--user", "42", "--where", "year>=old") == 2
+    assert (
+        "--where year>=old: expected int64, as the bundle declares year, got 'old'"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_target_may_be_named_by_option(

@@ -77,6 +77,13 @@ def test_errors_that_the_servers_log_explains_name_the_request(
         "recommend --feature age",
         "recommend --feature =33",
         "recommend --user 42 --ca-file /nowhere/at/all.pem",
+        "recommend --user 42 --where year",
+        "recommend --user 42 --exclude-where =1990",
+        "recommend --user 42 --source nearest=many",
+        "recommend --user 42 --source =5",
+        "recommend --user 42 --cap genres",
+        "recommend --user 42 --cap genres=few",
+        "recommend --user 42 --seed 1.5",
         "rank --user 42",
         "similar",
         "unknown",
@@ -130,7 +137,7 @@ def test_help_teaches_by_example_and_names_the_exit_codes(
     out = capsys.readouterr().out
     for line in ("exit codes:", "examples:", "SHORTLIST_TARGET", "130", "141"):
         assert line in out
-    for command in ("recommend", "retrieve", "similar", "rank", "info"):
+    for command in ("recommend", "retrieve", "similar", "rank", "info", "stats"):
         with pytest.raises(SystemExit):
             shortlist(command, "--help")
         assert f"examples:\n  shortlist {command}" in capsys.readouterr().out

@@ -9,24 +9,46 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
-from shortlist_client import convert, results
+from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
+from shortlist_client import explanation, responses, results
+from shortlist_client.explanation import (
+    AnsweredQuery,
+    ColdStartBasis,
+    Degradation,
+    DegradedReason,
+    ModelInputs,
+    RequestWarning,
+    Selection,
+    ShortfallReason,
+    SourcePosition,
+    SourceReport,
+    StageOutcome,
+    StageReport,
+    WarningReason,
+)
+from shortlist_client.options import (
+    CallerItems,
+    Cap,
+    Configured,
+    Nearest,
+    PinnedItem,
+    Popularity,
+    RecentHistory,
+)
 from shortlist_client.results import (
     AnswerInfo,
     BundleId,
     BundleInfo,
     Candidates,
+    CatalogStats,
     FieldInfo,
     Ranking,
+    RecallBucket,
     Recommendations,
-    RequestWarning,
     ScoredItem,
-    ShortfallReason,
     SimilarItems,
-    StageOutcome,
-    StageReport,
+    StreamedRecommendations,
     ValueType,
-    WarningReason,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +78,12 @@ ITEM_SENT = types_pb2.ScoredItem(
     outputs={"rating": 4.5, "like": 0.5},
     source="two_tower",
     source_position=3,
+    other_sources=[types_pb2.SourcePosition(source="trending", position=9)],
+    candidate_position=4,
+    ranking_position=1,
+    exploration_position=2,
+    diversity_position=0,
+    model_inputs={"item_id": types_pb2.Value(int64_list=types_pb2.Int64List(values=[17]))},
 )
 ITEM = ScoredItem(
     id="50",
@@ -76,6 +104,85 @@ ITEM = ScoredItem(
     outputs={"rating": 4.5, "like": 0.5},
     source="two_tower",
     source_position=3,
+    other_sources=(SourcePosition(source="trending", position=9),),
+    candidate_position=4,
+    ranking_position=1,
+    exploration_position=2,
+    diversity_position=0,
+    model_inputs={"item_id": (17,)},
+)
+
+ANSWERED_SENT = types_pb2.AnsweredQuery(
+    embedding=[0.5, -0.25],
+    embedding_source="two_tower",
+    features={"user.age": types_pb2.Value(int64_value=36)},
+    history_item_ids=["50", "181"],
+    filter='"year" range [1990,]',
+    excluded_item_count=3,
+    limit=20,
+    sources=[
+        types_pb2.SourceOptions(
+            name="two_tower", candidate_count=200, nearest=types_pb2.NearestSource()
+        ),
+        types_pb2.SourceOptions(
+            name="recent_history", recent_history=types_pb2.HistorySource(event_count=10)
+        ),
+        types_pb2.SourceOptions(
+            name="local",
+            popularity=types_pb2.PopularitySource(attribute="country", feature="user.country"),
+        ),
+        types_pb2.SourceOptions(
+            name="dramas",
+            popularity=types_pb2.PopularitySource(
+                attribute="genres", value=types_pb2.Value(string_value="Drama")
+            ),
+        ),
+        types_pb2.SourceOptions(name="caller", caller=types_pb2.CallerSource(item_ids=["9"])),
+        types_pb2.SourceOptions(name="from the future", candidate_count=7),
+    ],
+    output_weights={"rating": 1.0},
+    selection=types_pb2.SelectionOptions(
+        score_min=0.0,
+        diversity=0.25,
+        caps=[types_pb2.Cap(attribute="genres", item_count_max=3)],
+        pinned_items=[
+            types_pb2.PinnedItem(item_id="9", position=0),
+            types_pb2.PinnedItem(item_id="8"),
+        ],
+        exploration=types_pb2.Exploration(temperature=0.5, seed=-7),
+    ),
+    ef=300,
+    exact=True,
+    budget=Duration(nanos=900_500_000),
+)
+ANSWERED = AnsweredQuery(
+    embedding=(0.5, -0.25),
+    embedding_source="two_tower",
+    features={"user.age": 36},
+    history_item_ids=("50", "181"),
+    filter='"year" range [1990,]',
+    excluded_item_count=3,
+    limit=20,
+    sources=(
+        Nearest(name="two_tower", candidate_count=200),
+        RecentHistory(event_count=10, name="recent_history"),
+        Popularity(attribute="country", feature="user.country", name="local"),
+        Popularity(attribute="genres", value="Drama", name="dramas"),
+        CallerItems(("9",), name="caller"),
+        Configured("from the future", candidate_count=7),
+    ),
+    output_weights={"rating": 1.0},
+    selection=Selection(
+        score_min=0.0,
+        diversity=0.25,
+        caps=(Cap("genres", 3),),
+        pinned_items=(PinnedItem("9", 0), PinnedItem("8")),
+        temperature=0.5,
+        seed=-7,
+    ),
+    ef=300,
+    exact=True,
+    budget_ms=900.5,
 )
 
 INFO_SENT = types_pb2.AnswerInfo(
@@ -103,6 +210,34 @@ INFO_SENT = types_pb2.AnswerInfo(
         )
     ],
     shortfall_reason=types_pb2.SHORTFALL_REASON_POPULARITY_EXHAUSTED,
+    degraded=[
+        types_pb2.Degradation(
+            stage="retrieval",
+            source="trending",
+            reason=types_pb2.DEGRADED_REASON_OUT_OF_TIME,
+            message="no time was left",
+        )
+    ],
+    sources=[
+        types_pb2.SourceReport(
+            name="trending",
+            kind="popularity",
+            outcome=types_pb2.STAGE_OUTCOME_OUT_OF_TIME,
+            duration=Duration(nanos=2_500_000),
+            item_count=12,
+            plan="overall",
+        )
+    ],
+    cold_start_basis=types_pb2.COLD_START_BASIS_HISTORY,
+    seed=0,
+    match_count=0,
+    answered_query=ANSWERED_SENT,
+    model_inputs=[
+        types_pb2.ModelInputs(
+            model="query_tower",
+            inputs={"user_age": types_pb2.Value(double_list=types_pb2.DoubleList(values=[36.0]))},
+        )
+    ],
 )
 INFO = AnswerInfo(
     request_id="mine",
@@ -136,6 +271,29 @@ INFO = AnswerInfo(
         ),
     ),
     shortfall_reason=ShortfallReason.POPULARITY_EXHAUSTED,
+    degraded=(
+        Degradation(
+            stage="retrieval",
+            source="trending",
+            reason=DegradedReason.OUT_OF_TIME,
+            message="no time was left",
+        ),
+    ),
+    sources=(
+        SourceReport(
+            name="trending",
+            kind="popularity",
+            outcome=StageOutcome.OUT_OF_TIME,
+            duration_ms=2.5,
+            item_count=12,
+            plan="overall",
+        ),
+    ),
+    cold_start_basis=ColdStartBasis.HISTORY,
+    seed=0,
+    match_count=0,
+    answered_query=ANSWERED,
+    model_inputs=(ModelInputs(model="query_tower", inputs={"user_age": (36.0,)}),),
 )
 
 
@@ -147,6 +305,51 @@ INFO = AnswerInfo(
             {"user": "42"},
             recommendation_pb2.RecommendResponse(items=[ITEM_SENT], info=INFO_SENT),
             Recommendations(items=(ITEM,), info=INFO),
+        ),
+        (
+            "stream_recommend",
+            {"user": "42"},
+            recommendation_pb2.StreamRecommendResponse(
+                response=recommendation_pb2.RecommendResponse(items=[ITEM_SENT], info=INFO_SENT),
+                refinement="diversity",
+                last=True,
+            ),
+            [StreamedRecommendations(items=(ITEM,), info=INFO, refinement="diversity", last=True)],
+        ),
+        (
+            "recommend_batch",
+            {"requests": []},
+            recommendation_pb2.BatchRecommendResponse(
+                index=3,
+                response=recommendation_pb2.RecommendResponse(items=[ITEM_SENT], info=INFO_SENT),
+            ),
+            [(3, Recommendations(items=(ITEM,), info=INFO))],
+        ),
+        (
+            "get_catalog_stats",
+            {},
+            catalog_pb2.GetCatalogStatsResponse(
+                item_count=1682,
+                recall=[
+                    catalog_pb2.RecallBucket(
+                        selectivity_min=0.01, selectivity_max=0.1, query_count=40, recall=0.0
+                    ),
+                    catalog_pb2.RecallBucket(selectivity_min=0.1, selectivity_max=1.0),
+                ],
+                recall_dropped_count=2,
+            ),
+            CatalogStats(
+                item_count=1682,
+                recall=(
+                    RecallBucket(
+                        selectivity_min=0.01, selectivity_max=0.1, query_count=40, recall=0.0
+                    ),
+                    RecallBucket(
+                        selectivity_min=0.1, selectivity_max=1.0, query_count=0, recall=None
+                    ),
+                ),
+                recall_dropped_count=2,
+            ),
         ),
         (
             "retrieve",
@@ -234,11 +437,18 @@ def test_every_field_of_a_response_arrives_typed(
         (BundleId, types_pb2.BundleId),
         (BundleInfo, bundle_pb2.BundleInfo),
         (FieldInfo, bundle_pb2.FieldInfo),
+        (CatalogStats, catalog_pb2.GetCatalogStatsResponse),
+        (RecallBucket, catalog_pb2.RecallBucket),
+        (SourcePosition, types_pb2.SourcePosition),
+        (SourceReport, types_pb2.SourceReport),
+        (Degradation, types_pb2.Degradation),
+        (AnsweredQuery, types_pb2.AnsweredQuery),
+        (ModelInputs, types_pb2.ModelInputs),
     ],
 )
 def test_results_have_the_fields_of_their_messages(result_type: Any, message: Any) -> None:
     offered = {field.name for field in message.DESCRIPTOR.fields}
-    in_milliseconds = {"duration": "duration_ms"}
+    in_milliseconds = {"duration": "duration_ms", "budget": "budget_ms"}
     assert {field.name for field in dataclasses.fields(result_type)} == {
         in_milliseconds.get(name, name) for name in offered
     }
@@ -249,52 +459,83 @@ def test_maps_come_in_the_order_of_their_names() -> None:
     outputs = dict.fromkeys(reversed(names), 1.0)
     attributes = {name: types_pb2.Value(int64_value=1) for name in reversed(names)}
     item = types_pb2.ScoredItem(outputs=outputs, attributes=attributes)
-    read = convert._item_from_proto(item)
+    read = responses._item_from_proto(item)
     assert list(read.outputs) == list(read.attributes) == names
 
 
 def test_scores_that_do_not_exist_are_none_not_zero() -> None:
     response = recommendation_pb2.RecommendResponse(items=[types_pb2.ScoredItem(id="1")])
-    item = convert.recommendations_from_proto(response).items[0]
+    item = responses.recommendations_from_proto(response).items[0]
     assert item.retrieval_score is None
     assert item.ranking_score is None
     zero = types_pb2.ScoredItem(id="1", retrieval_score=0.0, ranking_score=0.0)
     response = recommendation_pb2.RecommendResponse(items=[zero])
-    item = convert.recommendations_from_proto(response).items[0]
+    item = responses.recommendations_from_proto(response).items[0]
     assert item.retrieval_score == 0.0
     assert item.ranking_score == 0.0
 
 
+def test_what_an_answer_does_not_say_is_none_or_empty() -> None:
+    item = types_pb2.ScoredItem(id="1")
+    response = recommendation_pb2.RecommendResponse(items=[item])
+    answer = responses.recommendations_from_proto(response)
+    assert (answer.items[0].exploration_position, answer.items[0].diversity_position) == (None,) * 2
+    assert (answer.items[0].other_sources, answer.items[0].model_inputs) == ((), {})
+    info = answer.info
+    assert (info.seed, info.match_count, info.answered_query, info.cold_start_basis) == (None,) * 4
+    assert (info.degraded, info.sources, info.model_inputs) == ((), (), ())
+
+
+def test_a_query_that_leaves_things_to_the_server_says_so() -> None:
+    info = types_pb2.AnswerInfo(answered_query=types_pb2.AnsweredQuery())
+    response = recommendation_pb2.RecommendResponse(info=info)
+    answered = responses.recommendations_from_proto(response).info.answered_query
+    assert answered is not None
+    assert (answered.ef, answered.selection.score_min, answered.selection.seed) == (None,) * 3
+
+
 def test_an_answer_as_long_as_asked_for_has_no_shortfall() -> None:
     response = recommendation_pb2.RecommendResponse()
-    assert convert.recommendations_from_proto(response).info.shortfall_reason is None
+    assert responses.recommendations_from_proto(response).info.shortfall_reason is None
 
 
 def test_a_bundle_that_does_not_say_when_it_was_built_has_no_time() -> None:
-    assert convert.bundle_from_proto(bundle_pb2.GetActiveBundleResponse()).create_time is None
+    assert responses.bundle_from_proto(bundle_pb2.GetActiveBundleResponse()).create_time is None
 
 
 def stage_outcome(number: int) -> StageOutcome:
     stage = types_pb2.StageReport(outcome=number)  # type: ignore[arg-type]  # any number may come
-    return convert._stage_from_proto(stage).outcome
+    return responses._stage_from_proto(stage).outcome
 
 
 def warning_reason(number: int) -> WarningReason:
     warning = types_pb2.Warning(reason=number)  # type: ignore[arg-type]  # any number may come
-    return convert._warning_from_proto(warning).reason
+    return responses._warning_from_proto(warning).reason
 
 
 def shortfall_reason(number: int) -> ShortfallReason | None:
     info = types_pb2.AnswerInfo(shortfall_reason=number)  # type: ignore[arg-type]  # any number
-    return convert._info_from_proto(info).shortfall_reason
+    return responses._info_from_proto(info).shortfall_reason
 
 
 def value_type(number: int) -> ValueType:
     field = bundle_pb2.FieldInfo(type=number)  # type: ignore[arg-type]  # any number may come
-    return convert._field_from_proto(field).type
+    return responses._field_from_proto(field).type
+
+
+def degraded_reason(number: int) -> DegradedReason:
+    degradation = types_pb2.Degradation(reason=number)  # type: ignore[arg-type]  # any number
+    return responses._degradation_from_proto(degradation).reason
+
+
+def cold_start_basis(number: int) -> ColdStartBasis | None:
+    info = types_pb2.AnswerInfo(cold_start_basis=number)  # type: ignore[arg-type]  # any number
+    return responses._info_from_proto(info).cold_start_basis
 
 
 ENUMS = [
+    (degraded_reason, types_pb2.DegradedReason, "DEGRADED_REASON_"),
+    (cold_start_basis, types_pb2.ColdStartBasis, "COLD_START_BASIS_"),
     (stage_outcome, types_pb2.StageOutcome, "STAGE_OUTCOME_"),
     (warning_reason, types_pb2.WarningReason, "WARNING_REASON_"),
     (shortfall_reason, types_pb2.ShortfallReason, "SHORTFALL_REASON_"),
@@ -319,12 +560,13 @@ def test_values_of_a_newer_server_are_unrecognized_not_a_crash(
 
 
 def test_results_are_frozen() -> None:
-    types = [
+    types = {
         kind
-        for kind in vars(results).values()
+        for module in (explanation, results)
+        for kind in vars(module).values()
         if dataclasses.is_dataclass(kind) and isinstance(kind, type)
-    ]
-    assert len(types) == 11
+    }
+    assert len(types) > 20
     with pytest.raises(dataclasses.FrozenInstanceError):
         ITEM.score = 5.0  # type: ignore[misc]  # that is the point
     assert all(kind.__dataclass_params__.frozen for kind in types)  # type: ignore[attr-defined]  # not in typeshed

@@ -1,0 +1,195 @@
+"""How an answer came about: what ran, what was left out, what was asked and what models were fed.
+
+An enum value that a newer server sends and this version does not know is UNRECOGNIZED.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from shortlist_client.options import Cap, PinnedItem, Source
+from shortlist_client.values import AttributeValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """One stage of the funnel, as it ran for this request."""
+
+    name: str
+    duration_ms: float
+    """On the server."""
+    items_in: int
+    items_out: int
+    outcome: StageOutcome
+    plan: str
+    """How the stage did its work, for people: `hnsw ef=200`."""
+
+
+class StageOutcome(StrEnum):
+    """What became of a stage or a source."""
+
+    OK = "OK"
+    SKIPPED = "SKIPPED"
+    """It did not apply to this request: its plan says why."""
+    OUT_OF_TIME = "OUT_OF_TIME"
+    """Left out for lack of time; `info.degraded` has it too."""
+    FAILED = "FAILED"
+    """A source that failed while others answered; `info.degraded` has it too."""
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestWarning:
+    """Something wrong with a request that did not keep it from being answered."""
+
+    reason: WarningReason
+    field: str
+    """The field of the request: `query.user.features`."""
+    subjects: tuple[str, ...]
+    """The names or ids that are wrong, in the order sent; the first 100."""
+    subject_count: int
+    """How many there are in all."""
+    message: str
+
+
+class WarningReason(StrEnum):
+    """What is wrong with a request that was answered all the same."""
+
+    UNKNOWN_FEATURE = "UNKNOWN_FEATURE"
+    UNKNOWN_ITEM = "UNKNOWN_ITEM"
+    UNKNOWN_ATTRIBUTE = "UNKNOWN_ATTRIBUTE"
+    PINNED_ITEM_LEFT_OUT = "PINNED_ITEM_LEFT_OUT"
+    """A filter, an exclusion or a cap leaves it out."""
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+class ShortfallReason(StrEnum):
+    """Why an answer has fewer items than asked for."""
+
+    CATALOG_EXHAUSTED = "CATALOG_EXHAUSTED"
+    """Without the excluded items, the catalogue has no more."""
+    POPULARITY_EXHAUSTED = "POPULARITY_EXHAUSTED"
+    """Nothing is known to search by, and the bundle has no popularity to answer from."""
+    FILTER_EXHAUSTED = "FILTER_EXHAUSTED"
+    """Without the excluded items, no more match the filters."""
+    SOURCES_EXHAUSTED = "SOURCES_EXHAUSTED"
+    """The sources asked for gave no more candidates."""
+    SCORE_MIN = "SCORE_MIN"
+    """No more candidates reach `score_min`."""
+    CAPS = "CAPS"
+    """No more candidates fit under the caps."""
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePosition:
+    """Where a source had an item."""
+
+    source: str
+    position: int
+    """0 for the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceReport:
+    """One source of candidates, as it ran for this request."""
+
+    name: str
+    kind: str
+    """`nearest`, `recent_history`, `popularity`, `caller`."""
+    outcome: StageOutcome
+    duration_ms: float
+    """On the server."""
+    item_count: int
+    """How many candidates it gave, those that other sources gave too among them."""
+    plan: str
+    """How it did its work, or why it did not, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """Something that was left out of an answer, which is right all the same."""
+
+    stage: str
+    """`retrieval` for a source, `diversity`, ..."""
+    source: str
+    """Empty where it is not about a source."""
+    reason: DegradedReason
+    message: str
+
+
+class DegradedReason(StrEnum):
+    """Why a part of the funnel was left out."""
+
+    OUT_OF_TIME = "OUT_OF_TIME"
+    """Its share of the time budget was gone, or too little for it was left."""
+    FAILED = "FAILED"
+    """The server's log tells more under the request's id."""
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+class ColdStartBasis(StrEnum):
+    """What a user whom the bundle does not know was answered from."""
+
+    FEATURES = "FEATURES"
+    """Features that were sent."""
+    HISTORY = "HISTORY"
+    """A history that was sent."""
+    NOTHING = "NOTHING"
+    """Nothing that is known of the user: popularity, or what sources found without him."""
+    UNRECOGNIZED = "UNRECOGNIZED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredQuery:
+    """The query that was answered: the request with all defaults, and what the bundle added."""
+
+    embedding: tuple[float, ...]
+    """Empty where there was none."""
+    embedding_source: str
+    """`two_tower`, `history`, `items`, `embedding`; `popularity` where there was none."""
+    features: dict[str, AttributeValue]
+    """By full name: `user.age`. Those sent or known to the bundle; absent ones took its default."""
+    history_item_ids: tuple[str, ...]
+    """Oldest first."""
+    filter: str
+    """Filter and exclusion filter, joined, in the server's notation. Empty where there was none."""
+    excluded_item_count: int
+    """Items left out by id, as seen, or as examples."""
+    limit: int
+    sources: tuple[Source, ...]
+    output_weights: dict[str, float]
+    """Empty where nothing was ranked."""
+    selection: Selection
+    ef: int | None
+    """None: left to the server."""
+    exact: bool
+    budget_ms: float
+    """The time that the call had when it arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """How a list was made of the ranked candidates."""
+
+    score_min: float | None
+    """None: any score will do."""
+    diversity: float
+    """0..1; 0 is none."""
+    caps: tuple[Cap, ...]
+    pinned_items: tuple[PinnedItem, ...]
+    temperature: float
+    """Of the exploration, on the scale of the scores; 0 is none."""
+    seed: int | None
+    """Of the exploration. None: the server's choice, see `info.seed`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInputs:
+    """What was fed to a model for the query as a whole."""
+
+    model: str
+    """`query_tower`, `ranker`."""
+    inputs: dict[str, AttributeValue]
+    """By name of the tensor, its numbers in row-major order."""

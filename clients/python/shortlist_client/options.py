@@ -1,0 +1,134 @@
+"""What a request may say beyond its query: where candidates come from, and how the list is made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TypeAlias
+
+from shortlist_client.filters import Filter
+from shortlist_client.queries import FeatureValue, Query, User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nearest:
+    """A source: the items nearest to the query embedding. Skipped where there is none."""
+
+    name: str | None = None
+    """In the answer, 1..64 bytes. None: how the query embedding came about (`two_tower`,
+    `history`, `items`, `embedding`)."""
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentHistory:
+    """A source: the items nearest to the mean embedding of the user's last events.
+
+    Those of the request, else those that the bundle knows; skipped where there are none.
+    """
+
+    event_count: int | None = None
+    """How many events from the end count, 1..1,000. None: 10."""
+    name: str | None = None
+    """None: `recent_history`."""
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Popularity:
+    """A source: popular items, overall or among those with an attribute value."""
+
+    attribute: str | None = None
+    """The item attribute whose value the items must have, or hold where it is a list. None:
+    overall."""
+    value: str | int | float | bool | None = None
+    """The value. With `attribute`, either this or `feature`."""
+    feature: str | None = None
+    """Name of the feature that holds the value, in full: `user.country`. The source is skipped
+    where neither the request nor the bundle has it."""
+    name: str | None = None
+    """None: `popularity`."""
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallerItems:
+    """A source: items that the caller names."""
+
+    item_ids: Collection[str]
+    """Best first, 1..4,096. Unknown ones come back in `info.warnings`."""
+    _: KW_ONLY
+    name: str | None = None
+    """None: `caller`."""
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A source that the bundle configures. Its name alone, as a string, says the same."""
+
+    name: str
+    """UnknownSource if the bundle has none of this name."""
+    _: KW_ONLY
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
+Source: TypeAlias = Nearest | RecentHistory | Popularity | CallerItems | Configured
+"""Where candidates come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Limits how many items of an answer may share a value of an attribute."""
+
+    attribute: str
+    """Of any type. An item of a list attribute counts for each of its values."""
+    item_count_max: int
+    """Most items with the same value, 1..500."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedItem:
+    """An item with a fixed place."""
+
+    item_id: str
+    position: int | None = None
+    """0 for the first, less than `limit`. None: the first free place."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendRequest:
+    """One row of `recommend_batch`: the arguments of `recommend`, which says what they mean.
+
+    Except `timeout_s` and `request_id`, which belong to the whole call.
+    """
+
+    query: Query | None = None
+    _: KW_ONLY
+    user: User | str | None = None
+    limit: int | None = None
+    candidate_count: int | None = None
+    ef: int | None = None
+    exact: bool = False
+    sources: Sequence[Source | str] = ()
+    filter: Filter | None = None
+    excluded_filter: Filter | None = None
+    excluded_item_ids: Collection[str] = ()
+    exclude_seen: bool = True
+    score_min: float | None = None
+    diversity: float | None = None
+    caps: Mapping[str, int] | Sequence[Cap] = ()
+    pinned_items: Sequence[PinnedItem | str] = ()
+    temperature: float | None = None
+    seed: int | None = None
+    attributes: Collection[str] = ()
+    context: Mapping[str, FeatureValue] | None = None
+    output_weights: Mapping[str, float] | None = None
+    strict: bool = False
+    explain: bool = False
+    debug: bool = False
