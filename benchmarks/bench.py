@@ -63,9 +63,7 @@ def main() -> None:
         "--requests", type=int, default=400, help="requests in each measurement of one caller"
     )
     arguments = parser.parse_args()
-    standard = ROOT / "build/bench/standard"
-    if not standard.is_dir():
-        synthetic.build(standard, items=100_000, dimension=64)
+    standard = synthetic.bundle(100_000, 64)
     jobs = [
         Job(name="demo", bundle=ROOT / "build/demo/bundle", candidate_count=200),
         Job(name="standard", bundle=standard, candidate_count=500),

@@ -22,11 +22,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from shortlist_exporters.export import export_bundle
 
+ROOT = Path(__file__).resolve().parent.parent
 USER_COUNT = 10_000
 CLUSTER_COUNT = 200
 SPREAD = 0.35
 """Standard deviation of an item around its cluster's centre, whose components have 1."""
 HIDDEN = (256, 128)
+DRAW_COUNT = 10_000
+"""Values of the attribute `draw`, uniformly at random: a range of so many is so much of all."""
 SEED = 20_261
 
 
@@ -36,8 +39,9 @@ def build(out: Path, *, items: int, dimension: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng(SEED)
     centres = draw.normal(size=(CLUSTER_COUNT, dimension)) / np.sqrt(dimension)
-    vectors = _around(centres, items, dimension, draw)
-    users = _around(centres, USER_COUNT + 1, dimension, draw)
+    clusters = draw.integers(0, CLUSTER_COUNT, items)
+    vectors = _around(centres[clusters], draw)
+    users = _around(centres[draw.integers(0, CLUSTER_COUNT, USER_COUNT + 1)], draw)
     np.save(folder / "items.npy", vectors)
     _save(
         folder / "query_tower.onnx",
@@ -49,20 +53,50 @@ def build(out: Path, *, items: int, dimension: int) -> None:
     _write_ranker(folder / "ranker.onnx", users, vectors, draw)
     ids = [f"item-{row}" for row in range(items)]
     titles = [f"Item number {row}" for row in range(items)]
-    table = pa.table({"id": ids, "title": titles, "row": np.arange(items)})
+    table = pa.table(
+        {
+            "id": ids,
+            "title": titles,
+            "row": np.arange(items),
+            # What filters are measured on: one attribute that follows the clusters, one that
+            # follows nothing.
+            "cluster": clusters,
+            "draw": draw.integers(0, DRAW_COUNT, items),
+        }
+    )
     pq.write_table(table, folder / "items.parquet")
     (folder / "users.txt").write_text("".join(f"user-{row}\n" for row in range(USER_COUNT)))
     (folder / "export.json").write_text(json.dumps(_spec(items, dimension)))
     export_bundle(folder, out, version=f"{items}x{dimension}", replace=True)
 
 
-def _around(
-    centres: NDArray[np.float64], count: int, dimension: int, draw: np.random.Generator
+def bundle(items: int, dimension: int) -> Path:
+    """Return the synthetic bundle of this size, made if it is not there yet."""
+    out = ROOT / f"build/bench/{items}x{dimension}-2"
+    if not out.is_dir():
+        build(out, items=items, dimension=dimension)
+    return out
+
+
+def centres_of(vectors: NDArray[np.float32], clusters: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean of each cluster, [clusters, dimension]."""
+    sums = np.zeros((CLUSTER_COUNT, vectors.shape[1]))
+    np.add.at(sums, clusters, vectors)
+    sizes = np.maximum(np.bincount(clusters, minlength=CLUSTER_COUNT), 1)
+    means: NDArray[np.float32] = (sums / sizes[:, np.newaxis]).astype(np.float32)
+    return means
+
+
+def query_points(
+    centres: NDArray[np.float32], count: int, draw: np.random.Generator
 ) -> NDArray[np.float32]:
-    noise = SPREAD * draw.normal(size=(count, dimension)) / np.sqrt(dimension)
-    vectors: NDArray[np.float32] = (centres[draw.integers(0, len(centres), count)] + noise).astype(
-        np.float32
-    )
+    """Return query embeddings as the bundle's users have them, [count, dimension]."""
+    return _around(centres[draw.integers(0, len(centres), count)].astype(np.float64), draw)
+
+
+def _around(centres: NDArray[np.float64], draw: np.random.Generator) -> NDArray[np.float32]:
+    noise = SPREAD * draw.normal(size=centres.shape) / np.sqrt(centres.shape[1])
+    vectors: NDArray[np.float32] = (centres + noise).astype(np.float32)
     return vectors
 
 

@@ -88,7 +88,7 @@ def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> Non
     program = (
         "import sys, pathlib\n"
         "from shortlist_server import app, cli, config\n"
-        "app.load_generation(pathlib.Path(sys.argv[1]), GenerationOptions(exact_items_max=1))\n"
+        "app.load_generation(pathlib.Path(sys.argv[1]), app.GenerationOptions(exact_items_max=1))\n"
         "heavy = {'tensorflow', 'keras', 'tf_keras', 'pyarrow', 'onnx', 'shortlist_exporters', "
         "'shortlist_client'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
