@@ -2,9 +2,9 @@
 
     python benchmarks/filter_table.py          (part of make bench)
 
-Two kinds of filter: on an attribute at random, and on one that follows the clusters of the vectors,
+Two kinds of filter: on a random attribute, and on one that follows the clusters of the vectors,
 such that the matching items are those farthest from the query. Every query has filters of its own.
-The variants of one query run one after the other, so that what else the machine does hits all alike;
+The variants of one query run one after the other: what else the machine does hits all alike;
 each runs twice, first with a filter that nobody has asked for before, then with its mask known.
 """
 
@@ -96,7 +96,11 @@ def _filters(
         low = int(draw.integers(0, synthetic.DRAW_COUNT - count + 1))
         # A share of nothing: values beyond all that there are.
         low += 2 * synthetic.DRAW_COUNT * (not count)
-        yield "random", share, Range(attribute="draw", low=low, high=low + count, high_included=False)
+        yield (
+            "random",
+            share,
+            Range(attribute="draw", low=low, high=low + count, high_included=False),
+        )
         if share < 1 / len(centres):
             continue  # less than a cluster
         needed = int(np.searchsorted(np.cumsum(sizes[far_first]), share * sizes.sum())) + 1
