@@ -40,6 +40,7 @@ from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.runtime.golden import ParityReport, replay
+from shortlist_server.runtime.int8_scan import faster_scan
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
 from shortlist_server.runtime.probe import probe_models
 from shortlist_server.stages.popularity import CallerSource, PopularSource
@@ -106,7 +107,8 @@ def _load(folder: Path, options: GenerationOptions) -> Generation:
     probe_models(bundle, models)
     parity = replay(bundle, models)
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=options.filter_cache_bytes))
-    exact = ExactIndex(bundle.item_embeddings, bundle.manifest.metric)
+    vectors, metric = bundle.item_embeddings, bundle.manifest.metric
+    exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
     monitor = None
     if options.recall_share:
         monitor = RecallMonitor(exact, cpu_share=options.recall_cpu_share)

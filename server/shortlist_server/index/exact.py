@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.funnel.allowed import Allowed
+from shortlist_server.funnel.arrays import Mask
+from shortlist_server.index.coarse import CHUNK_NUMBERS, CoarseScan, Float32Scan
 from shortlist_server.index.vector_index import (
     Checkpoint,
     Metric,
@@ -18,34 +20,32 @@ from shortlist_server.index.vector_index import (
     similarity,
 )
 
-CHUNK_NUMBERS = 1 << 21
-"""Components compared by one kernel call: about 0.5 ms of work for one core of the build machine,
-so that a deadline is noticed in time.
-"""
 GATHERED_ROWS = 4_096
 """Rows copied together before they are compared: 1 MiB at 64 dimensions, which stays in the
 cache.
 """
-SAMPLE_ROWS = 4_096
-EPSILON = float(np.finfo(np.float32).eps)
+SAMPLE_ROWS = 1_024
 
 
 class ExactIndex:
     """Compares the query with all vectors, or with those of the allowed items alone."""
 
-    def __init__(self, vectors: NDArray[np.float32], metric: Metric) -> None:
+    def __init__(
+        self, vectors: NDArray[np.float32], metric: Metric, coarse: CoarseScan | None = None
+    ) -> None:
         """Wrap vectors; nothing is copied.
 
         Args:
             vectors: [items, dimension] float32, of unit length if the metric is cosine.
             metric: The bundle's metric.
+            coarse: Tells which items to compare exactly; None for float32. Only speed.
         """
         self._vectors = vectors
         self._metric: Metric = metric
+        self._float32 = Float32Scan(vectors, metric)
+        self._coarse = self._float32 if coarse is None else coarse
         self._chunk_rows = max(1, CHUNK_NUMBERS // vectors.shape[1])
         self._buffers = threading.local()
-        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-        self._length_max = float(np.sqrt(squares.max(initial=0)))
 
     @property
     def size(self) -> int:
@@ -74,26 +74,21 @@ class ExactIndex:
         k = min(k, allowed.count)
         if k <= 0:
             return Neighbors(np.empty(0, np.int64), np.empty(0, np.float32))
-        if by_rows:
+        if k == allowed.count:
+            rows = allowed.rows
+        elif by_rows:
             rows = allowed.rows
             coarse = self._scores_of(rows, query, checkpoint)
-            rows = rows[_at_least_kth(coarse, k, self._slack(query))]
+            rows = rows[_reaching_kth(coarse, k, self._float32.error(query))]
         else:
-            coarse = self._all_scores(query, checkpoint)
-            _strike_out(coarse, allowed)
-            rows = _at_least_kth(coarse, k, self._slack(query))
+            coarse, error = self._coarse.scores(query, checkpoint)
+            if allowed.selection is None:
+                coarse[allowed.excluded] = -np.inf
+                rows = _reaching_kth(coarse, k, error)
+            else:
+                rows = _reaching_kth(coarse, k, error, allowed.mask)
         checkpoint()
         return best_first(rows, self._similarity(rows, query, checkpoint), k)
-
-    def _all_scores(
-        self, query: NDArray[np.float32], checkpoint: Checkpoint
-    ) -> NDArray[np.float32]:
-        scores = np.empty(self.size, np.float32)
-        for start in range(0, self.size, self._chunk_rows):
-            checkpoint()
-            part = self._vectors[start : start + self._chunk_rows]
-            self._compare(part, query, scores[start : start + len(part)])
-        return scores
 
     def _scores_of(
         self, rows: NDArray[np.int64], query: NDArray[np.float32], checkpoint: Checkpoint
@@ -108,27 +103,8 @@ class ExactIndex:
             # Not self._vectors[chunk], which is slower and asks the system for new memory each
             # time. mode="clip" lets numpy write straight into `out`; rows are never outside.
             np.take(self._vectors, chunk, axis=0, out=part, mode="clip")
-            self._compare(part, query, scores[start : start + len(chunk)])
+            self._float32.compare(part, query, scores[start : start + len(chunk)])
         return scores
-
-    def _compare(
-        self, part: NDArray[np.float32], query: NDArray[np.float32], out: NDArray[np.float32]
-    ) -> None:
-        if self._metric == "l2":
-            # Not |v|^2 - 2 v.q + |q|^2, which is one product but loses all digits far from the
-            # origin.
-            out[:] = similarity(part, query, "l2")
-        else:
-            np.dot(part, query, out=out)
-
-    def _slack(self, query: NDArray[np.float32]) -> float:
-        """Return how far a coarse score may be from what `similarity` gives: both round sums of
-        `dimension` products, in different orders. Items that near to the cut are compared again.
-        """
-        if self._metric == "l2":
-            return 0.0  # the same function
-        length = float(np.linalg.norm(query.astype(np.float64)))
-        return 2 * len(query) * EPSILON * length * self._length_max
 
     def _similarity(
         self, rows: NDArray[np.int64], query: NDArray[np.float32], checkpoint: Checkpoint
@@ -151,35 +127,44 @@ class ExactIndex:
         return buffer
 
 
-def _strike_out(scores: NDArray[np.float32], allowed: Allowed) -> None:
-    if allowed.selection is None:
-        scores[allowed.excluded] = -np.inf
-    else:
-        np.copyto(scores, -np.inf, where=~allowed.mask)
-
-
-def _at_least_kth(scores: NDArray[np.float32], k: int, slack: float) -> NDArray[np.int64]:
-    """Return the positions of the scores that reach the k-th largest, less a slack."""
-    if k >= len(scores):
-        return np.arange(len(scores))
-    # In float64: in float32 the difference may round to the k-th score itself.
-    bound = float(_kth_largest(scores, k)) - slack
-    return np.flatnonzero(scores >= bound)
-
-
-def _kth_largest(scores: NDArray[np.float32], k: int) -> np.float32:
-    """Return the k-th largest score.
+def _reaching_kth(
+    scores: NDArray[np.float32], k: int, error: float, mask: Mask | None = None
+) -> NDArray[np.int64]:
+    """Return the positions that may be among the k largest, where each score may be off by an
+    error; more than k are left.
 
     Partitioning 100,000 scores takes longer than comparing them. A bound that a sample gives
     leaves few of them to partition; where it leaves too few, all are.
+
+    Args:
+        scores: float32 [n].
+        k: At most the number of positions in question.
+        error: How far off a score may be, 0 or more.
+        mask: The positions in question, bool [n]; None for all.
     """
-    step = len(scores) // SAMPLE_ROWS
-    if step > 1:
-        sample = scores[::step]
-        wanted = min(len(sample), int(1.25 * k / step) + 16)
+    # In float64: in float32 the difference may round to the k-th score itself.
+    slack = 2.0 * error
+    step = max(1, len(scores) // SAMPLE_ROWS)
+    sample = scores[::step] if mask is None else scores[::step][mask[::step]]
+    wanted = int(1.25 * k / step) + 16
+    if step > 1 and wanted < len(sample):
         bound = np.partition(sample, len(sample) - wanted)[len(sample) - wanted]
-        above = scores[scores >= bound]
-        if len(above) >= k:
-            scores = above
+        near = _at_least(scores, float(bound) - slack, mask)
+        found = scores[near]
+        if np.count_nonzero(found >= bound) >= k:
+            return near[found >= float(_kth_largest(found, k)) - slack]
+    near = np.arange(len(scores)) if mask is None else np.flatnonzero(mask)
+    found = scores[near]
+    return near[found >= float(_kth_largest(found, k)) - slack]
+
+
+def _at_least(scores: NDArray[np.float32], bound: float, mask: Mask | None) -> NDArray[np.int64]:
+    reach = scores >= bound
+    if mask is not None:
+        reach &= mask
+    return np.flatnonzero(reach)
+
+
+def _kth_largest(scores: NDArray[np.float32], k: int) -> np.float32:
     largest: np.float32 = np.partition(scores, len(scores) - k)[len(scores) - k]
     return largest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ OVER_FETCH = 1.2
 """How many more items are fetched than the expected share of allowed ones calls for."""
 PROBE_COUNT = 48
 """Neighbours looked at to learn how many of those near the query are allowed."""
+ROUNDS = 7
 
 GATHERED_ROWS_MAX = 65_536
 """Rows gathered to measure what gathering costs: at most a quarter of all, for that is about where
@@ -115,45 +117,41 @@ class SearchCosts:
 def measure(exact: ExactIndex, graph: HnswIndex, vectors: NDArray[np.float32]) -> SearchCosts:
     """Measure what searches cost here, in a few tens of milliseconds.
 
-    The least of several runs each: other work on the machine only ever adds.
+    They take turns, as requests do: a search that finds all its data in the cache, since it has
+    just run, tells little. Of each the shortest run counts: other work on the machine only adds.
     """
     count = len(vectors)
-    queries = vectors[:: max(1, count // 5)][:5]
     wanted = max(1, min(count // 4, GATHERED_ROWS_MAX))
-    some = Selection("", lambda: np.arange(count) % max(1, count // wanted) == 0)
-    few = Allowed(count, some)
+    # At random: rows at even distances are fetched before they are asked for.
+    some = Selection("", lambda: np.random.default_rng(0).permutation(count) < wanted)
+    everything, few, k = Allowed(count), Allowed(count, some), min(100, wanted)
     narrow, wide = min(64, count), min(512, count)
     accepted = bytes(bytearray([1, 0] * (count // 2 + 1))[:count])
-    whole = _least(lambda q: exact.search(q, 1, allowed=Allowed(count), checkpoint=_go_on), queries)
-    rows = _least(
-        lambda q: exact.search(q, 1, allowed=few, checkpoint=_go_on, by_rows=True), queries
-    )
-    base = min(whole, rows, 30_000.0)
-    thin = _least(lambda q: graph.nearest(q, narrow, ef=narrow), queries)
-    thick = _least(lambda q: graph.nearest(q, wide, ef=wide), queries)
-    graph_ns = max(1.0, (thick - thin) / max(1, wide - narrow))
-    asked = _least(
-        lambda q: graph.nearest(q, min(8, narrow), ef=narrow, accepted=accepted), queries
-    )
-    graph_base = max(0.0, thin - graph_ns * narrow)
+    searches: dict[str, Callable[[NDArray[np.float32]], object]] = {
+        "all": lambda q: exact.search(q, k, allowed=everything, checkpoint=_go_on),
+        "rows": lambda q: exact.search(q, k, allowed=few, checkpoint=_go_on, by_rows=True),
+        "narrow": lambda q: graph.nearest(q, narrow, ef=narrow),
+        "wide": lambda q: graph.nearest(q, wide, ef=wide),
+        "filtered": lambda q: graph.nearest(q, min(8, narrow), ef=narrow, accepted=accepted),
+    }
+    spent_ns = dict.fromkeys(searches, math.inf)
+    for query in vectors[:: max(1, count // ROUNDS)][:ROUNDS]:
+        for name, search in searches.items():
+            begin = time.perf_counter_ns()
+            search(query)
+            spent_ns[name] = min(spent_ns[name], time.perf_counter_ns() - begin)
+    base = min(spent_ns["all"], spent_ns["rows"], 30_000.0)
+    graph_ns = max(1.0, (spent_ns["wide"] - spent_ns["narrow"]) / max(1, wide - narrow))
+    graph_base = max(0.0, spent_ns["narrow"] - graph_ns * narrow)
     return SearchCosts(
-        scan_ns=max(0.1, (whole - base) / count),
-        gather_ns=max(0.1, (rows - base) / some.count),
+        scan_ns=max(0.1, (spent_ns["all"] - base) / count),
+        gather_ns=max(0.1, (spent_ns["rows"] - base) / some.count),
         scan_base_ns=base,
         graph_ns=graph_ns,
         graph_base_ns=graph_base,
-        visit_ns=max(graph_ns, (asked - graph_base) / (2 * narrow)),
+        visit_ns=max(graph_ns, (spent_ns["filtered"] - graph_base) / (2 * narrow)),
     )
 
 
 def _go_on() -> None:
     """Let the work go on: measurements have no deadline."""
-
-
-def _least(search: Callable[[NDArray[np.float32]], object], queries: NDArray[np.float32]) -> float:
-    spent = []
-    for query in queries:
-        begin = time.perf_counter_ns()
-        search(query)
-        spent.append(time.perf_counter_ns() - begin)
-    return float(min(spent))

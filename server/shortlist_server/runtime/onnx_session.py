@@ -48,19 +48,9 @@ class OnnxSession:
             ModelSignatureMismatch: an input or output is missing, undeclared, or of another dtype
                 or shape.
         """
-        options = onnxruntime.SessionOptions()
-        # More than one thread per call gives multi-millisecond outliers; parallelism comes from
-        # several calls.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base class
+            self._session = open_model(str(path))
+        except Exception as error:
             raise BundleCorrupt(
                 f"{declared.file}: ONNX Runtime {ONNXRUNTIME_VERSION} cannot load this model: "
                 f"{error}"
@@ -81,6 +71,23 @@ class OnnxSession:
         return dict(
             zip(self._output_names, self._session.run(self._output_names, feeds), strict=True)
         )
+
+
+def open_model(model: str | bytes) -> Any:
+    """Return an InferenceSession of a model, the path or the bytes of an ONNX file, on one thread.
+
+    Raises:
+        Exception: ONNX Runtime cannot load it; its exceptions share no base class.
+    """
+    options = onnxruntime.SessionOptions()
+    # More than one thread per call gives multi-millisecond outliers; parallelism comes from
+    # several calls.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def read_signature(
