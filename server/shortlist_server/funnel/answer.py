@@ -9,6 +9,7 @@ from shortlist_server.funnel.types import (
     ColdStartBasis,
     EncodedQuery,
     Explanation,
+    Outcome,
     Ranking,
     ResolvedQuery,
     Shortfall,
@@ -38,7 +39,8 @@ def shortfall(
         return None
     count = len(candidates.rows)
     if count < wanted:
-        if not candidates.found:
+        # Not by what was found: pinned items are there without any source.
+        if not any(report.outcome is Outcome.OK for report in candidates.reports):
             return Shortfall.POPULARITY_EXHAUSTED
         if count < resolved.allowed.count:
             return Shortfall.SOURCES_EXHAUSTED
