@@ -34,6 +34,8 @@ class Popular:
     value: Scalar | None = None
     feature: str = ""
     """Full name of the feature that holds the value, where `value` is None."""
+    field: str = "sources.popularity"
+    """Where it stands in the request, for errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

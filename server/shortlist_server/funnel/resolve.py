@@ -76,8 +76,8 @@ def resolve(
     allowed = Allowed(
         catalog.size, catalog.select(options.filter, options.excluded_filter), _union(excluded)
     )
-    for cap in options.selection.caps:
-        catalog.check_attribute(cap.attribute, "selection.caps.attribute")
+    for position, cap in enumerate(options.selection.caps):
+        catalog.check_attribute(cap.attribute, f"selection.caps[{position}].attribute")
     return ResolvedQuery(
         subject=query.subject,
         user_id=user.id if known is not None else None,

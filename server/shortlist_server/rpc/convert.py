@@ -137,13 +137,13 @@ def _sources(messages: Sequence[types_pb2.SourceOptions]) -> tuple[SourceOptions
         SourceOptions(
             name=message.name,
             candidate_count=message.candidate_count or None,
-            settings=_settings(message),
+            settings=_settings(message, f"sources[{position}]"),
         )
-        for message in messages
+        for position, message in enumerate(messages)
     )
 
 
-def _settings(message: types_pb2.SourceOptions) -> SourceSettings | None:
+def _settings(message: types_pb2.SourceOptions, field: str) -> SourceSettings | None:
     match message.WhichOneof("kind"):
         case "nearest":
             return Nearest()
@@ -155,6 +155,7 @@ def _settings(message: types_pb2.SourceOptions) -> SourceSettings | None:
                 attribute=popularity.attribute,
                 value=value_of(popularity.value) if popularity.HasField("value") else None,
                 feature=popularity.feature,
+                field=f"{field}.popularity",
             )
         case "caller":
             return Named(item_ids=tuple(message.caller.item_ids))

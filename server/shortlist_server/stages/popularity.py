@@ -51,7 +51,7 @@ class PopularSource:
         if settings.attribute:
             value = self._value(ask, settings)
             assert value is not None
-            held = self._select(settings.attribute, value, "sources.popularity.value")
+            held = self._select(settings.attribute, value, f"{settings.field}.value")
             plan = f"popularity among {settings.attribute} = {value}"
         kept, places = self._listed(ask, held)
         scores = self._scores[places]
