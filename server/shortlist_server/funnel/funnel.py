@@ -124,6 +124,7 @@ class Funnel:
         if unknown and options.strict:
             raise UnknownItem("item_ids", expected="ids of items of the bundle", got=shown(unknown))
         resolved, encoded = self._encode(query, options, trace)
+        trace.budget.check("ranking")
         candidates = self._named(encoded, self._catalog.rows(wanted))
         ranking = self._rank(resolved, encoded, candidates, options, trace, named=True)
         answer = self._select(resolved, encoded, candidates, ranking, options, trace)
@@ -136,6 +137,7 @@ class Funnel:
     ) -> tuple[ResolvedQuery, EncodedQuery]:
         with trace.stage("query") as stage:
             resolved = resolve(query, options, self._catalog, self._sources)
+            trace.budget.check("query")
             encoded = self._encoder.encode(resolved)
             stage.plan = encoded.plan
         return resolved, encoded
@@ -150,6 +152,7 @@ class Funnel:
                 for report in candidates.reports
             )
             stage.items_out = len(candidates.rows)
+        trace.budget.check("retrieval")
         return self._with_pinned(resolved, encoded, candidates)
 
     def _with_pinned(

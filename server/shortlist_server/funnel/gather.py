@@ -123,6 +123,7 @@ class Gatherer:
                     raise run.result.cause
             if any(run.result.outcome is Outcome.OUT_OF_TIME for run in runs):
                 raise DeadlineExceeded("retrieval")
+        budget.check("retrieval")
         return self._merged(answered, runs, encoded)
 
     # Asking.
