@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 Scalar: TypeAlias = str | int | float | bool
@@ -89,42 +90,59 @@ def canonical(filter_: Filter) -> str:
     """Return one text for all spellings of a filter that differ in order, repetition, nesting or
     superfluous lists: what masks are cached by.
     """
+    return _form(filter_).text
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A filter in canonical form."""
+
+    text: str
+    kind: str = ""
+    """`all_of` or `any_of`; empty for what no list takes apart."""
+    parts: Mapping[str, _Form] = field(default_factory=dict)
+    """Of a list: its parts by their text, two or more."""
+
+
+def _form(filter_: Filter) -> _Form:
     match filter_:
         case AllOf():
-            return _list("all_of", filter_.filters, AllOf)
+            return _list("all_of", filter_.filters)
         case AnyOf():
-            return _list("any_of", filter_.filters, AnyOf)
+            return _list("any_of", filter_.filters)
         case NoneOf():
             # None of a, b is the same as none of (any of a, b).
-            return f"none_of({','.join(_parts(filter_.filters, AnyOf))})"
+            any_ = _list("any_of", filter_.filters)
+            parts = sorted(any_.parts) if any_.kind == "any_of" else [any_.text]
+            return _Form(f"none_of({','.join(parts)})")
+    return _Form(_condition(filter_))
+
+
+def _list(kind: str, filters: tuple[Filter, ...]) -> _Form:
+    parts: dict[str, _Form] = {}
+    for form in map(_form, filters):
+        parts.update(form.parts if form.kind == kind else {form.text: form})
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    return _Form(f"{kind}({','.join(sorted(parts))})", kind, parts)
+
+
+def _condition(condition: Condition) -> str:
+    name = _literal(condition.attribute)
+    match condition:
         case IsIn():
-            values = ",".join(sorted({_literal(value) for value in filter_.values}))
-            return f"{_literal(filter_.attribute)} in [{values}]"
+            values = ",".join(sorted({_literal(value) for value in condition.values}))
+            return f"{name} in [{values}]"
         case Range():
-            low = "" if filter_.low is None else _literal(filter_.low)
-            high = "" if filter_.high is None else _literal(filter_.high)
-            opening = "[" if filter_.low_included else "("
-            closing = "]" if filter_.high_included else ")"
-            return f"{_literal(filter_.attribute)} range {opening}{low},{high}{closing}"
+            low = "" if condition.low is None else _literal(condition.low)
+            high = "" if condition.high is None else _literal(condition.high)
+            opening = "[" if condition.low_included else "("
+            closing = "]" if condition.high_included else ")"
+            return f"{name} range {opening}{low},{high}{closing}"
         case Contains():
-            return f"{_literal(filter_.attribute)} contains {_literal(filter_.value)}"
+            return f"{name} contains {_literal(condition.value)}"
         case Exists():
-            return f"{_literal(filter_.attribute)} exists"
-
-
-def _list(name: str, filters: tuple[Filter, ...], kind: type[AllOf | AnyOf]) -> str:
-    parts = _parts(filters, kind)
-    return parts[0] if len(parts) == 1 else f"{name}({','.join(parts)})"
-
-
-def _parts(filters: tuple[Filter, ...], kind: type[AllOf | AnyOf]) -> list[str]:
-    texts: set[str] = set()
-    for part in filters:
-        if isinstance(part, kind):
-            texts.update(_parts(part.filters, kind))
-        else:
-            texts.add(canonical(part))
-    return sorted(texts)
+            return f"{name} exists"
 
 
 def _literal(value: Scalar) -> str:
