@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from shortlist_server.bundle.columns import CellValue, ColumnArray, StringArray
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.bundle.transforms import Lookup
+from shortlist_server.catalog.item_rows import ItemRows
 from shortlist_server.funnel.allowed import Selection
 from shortlist_server.funnel.arrays import NO_ROWS, Rows
 from shortlist_server.funnel.filter import AnyOf, Contains, Filter, IsIn, Scalar
@@ -30,7 +31,7 @@ class BundleCatalog:
             len(bundle.item_ids),
             filters,
         )
-        self._rows = {item_id: row for row, item_id in enumerate(bundle.item_ids)}
+        self._item_rows = ItemRows(bundle.item_ids)
         self.attribute_names: Sequence[str] = tuple(bundle.item_columns)
         self.feature_types: Mapping[str, str] = {
             feature.name: feature.type
@@ -54,14 +55,19 @@ class BundleCatalog:
         """Number of users in the bundle's table; 0 where it has none."""
         return len(self._user_rows)
 
+    @property
+    def user_ids(self) -> Iterator[str]:
+        """Ids of the users that are known, once each, in no order."""
+        yield from self._user_rows
+        yield from (user_id for user_id in self._tower_users if user_id not in self._user_rows)
+
     def row(self, item_id: str) -> int | None:
         """Return the row of an item, or None if it is unknown."""
-        return self._rows.get(item_id)
+        return self._item_rows.row(item_id)
 
     def rows(self, item_ids: Sequence[str]) -> Rows:
         """Return the rows of the items that are known, in order, int64."""
-        found = [row for row in map(self._rows.get, item_ids) if row is not None]
-        return np.array(found, np.int64) if found else NO_ROWS
+        return self._item_rows.rows(item_ids)
 
     def select(self, wanted: Filter | None, unwanted: Filter | None = None) -> Selection | None:
         """Return the items that match one filter and not the other; see `AttributeFilters`."""

@@ -34,7 +34,7 @@ def ids(field: str, item_ids: Sequence[str]) -> None:
     """Check ids: 1 to 256 bytes each; raises FieldRequired and OutOfRange."""
     # A text has at most as many bytes as four times its characters: one pass over the lengths
     # clears most lists.
-    if all(0 < len(item_id) <= ID_BYTES_MAX // 4 for item_id in item_ids):
+    if all(item_ids) and max(map(len, item_ids), default=0) <= ID_BYTES_MAX // 4:
         return
     for position, item_id in enumerate(item_ids):
         one_id(f"{field}[{position}]", item_id)

@@ -1,4 +1,6 @@
-"""Messages to the funnel's values. Nothing is checked here: `check.py` has been before."""
+"""Messages to the funnel's values. `check.py` has been before; only excluded ids, which may be
+thousands, are checked here, as they are decoded.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,7 @@ from shortlist_server.funnel.types import (
     User,
     Vector,
 )
+from shortlist_server.rpc import check_values
 from shortlist_server.rpc.convert_filter import filter_or_none, value_of
 
 LIMIT_DEFAULT = 20
@@ -44,7 +47,7 @@ def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
         candidate_count=request.retrieval.candidate_count or max(CANDIDATES_DEFAULT, limit),
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=request.exclusions.item_ids,
+        excluded_item_ids=_ids("exclusions.item_ids", request.exclusions.item_ids),
         exclude_seen=_exclude_seen(request.exclusions),
         filter=filter_or_none(request, "filter"),
         excluded_filter=filter_or_none(request.exclusions, "filter", "exclusions.filter"),
@@ -67,7 +70,7 @@ def retrieve_options(request: recommendation_pb2.RetrieveRequest) -> Options:
         candidate_count=count,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=request.exclusions.item_ids,
+        excluded_item_ids=_ids("exclusions.item_ids", request.exclusions.item_ids),
         exclude_seen=_exclude_seen(request.exclusions),
         filter=filter_or_none(request, "filter"),
         excluded_filter=filter_or_none(request.exclusions, "filter", "exclusions.filter"),
@@ -83,7 +86,7 @@ def rank_options(request: recommendation_pb2.RankRequest) -> Options:
     """Return what a RankRequest chooses."""
     return Options(
         limit=len(request.item_ids),
-        excluded_item_ids=request.excluded_item_ids,
+        excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
         attributes=tuple(request.attributes),
         output_weights=dict(request.output_weights),
         strict=request.strict,
@@ -100,7 +103,7 @@ def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Opti
         candidate_count=request.retrieval.candidate_count or limit,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=request.excluded_item_ids,
+        excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
         filter=filter_or_none(request, "filter"),
         # Nearest to the item, whatever the bundle asks for users.
         sources=(SourceOptions(settings=Nearest()),),
@@ -126,6 +129,14 @@ def query(message: types_pb2.Query) -> Query:
 def similar_query(request: recommendation_pb2.FindSimilarItemsRequest) -> Query:
     """Return the query that asks for items like one item."""
     return Query(subject=Examples(item_ids=(request.item_id,), field="item_id"))
+
+
+def _ids(field: str, item_ids: Sequence[str]) -> list[str]:
+    """Return ids as a list, checked; raises FieldRequired and OutOfRange."""
+    # Protobuf decodes a text each time it is looked at.
+    decoded = list(item_ids)
+    check_values.ids(field, decoded)
+    return decoded
 
 
 def _exclude_seen(exclusions: types_pb2.Exclusions) -> bool:
