@@ -3,8 +3,8 @@
     python benchmarks/bench.py            (make bench)
 
 Measures the MovieLens bundle of `make demo` and a synthetic one of 100,000 items, and an empty
-grpc.aio call beside them in the same run, in alternating rounds. Writes
-benchmarks/results/bench.json; `report.py` makes the page of it.
+grpc.aio call beside them in the same run, in alternating rounds; then what filters cost and miss,
+and what each option costs. Writes benchmarks/results/bench.json; `report.py` makes the page of it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import filter_table
 import grpc
 import noop_server
 import numpy as np
+import option_costs
 import synthetic
+from serving import TIMEOUT_S, percentiles, serving
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
@@ -39,8 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks/results/bench.json"
 CALLERS = (1, 4, 16)
 LIMIT = 20
-TIMEOUT_S = 10.0
-PERCENTILES = (50, 90, 99)
+SIZES = (10_000, 100_000)
+"""Items of the catalogues that filters are measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--requests", type=int, default=400, help="requests in each measurement of one caller"
     )
+    parser.add_argument("--queries", type=int, default=200, help="queries in the filter tables")
     arguments = parser.parse_args()
     standard = synthetic.bundle(100_000, 64)
     jobs = [
@@ -69,7 +72,14 @@ def main() -> None:
         Job(name="standard", bundle=standard, candidate_count=500),
         Job(name="light", bundle=standard, candidate_count=100),
     ]
-    report = {"machine": machine(), "jobs": [measure(job, arguments) for job in jobs]}
+    report = {
+        "machine": machine(),
+        "jobs": [measure(job, arguments) for job in jobs],
+        "filters": [
+            filter_table.measure(synthetic.bundle(size, 64), arguments.queries) for size in SIZES
+        ],
+        "options": option_costs.measure(standard),
+    }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
     print(f"written: {RESULT.relative_to(ROOT)}")
@@ -165,18 +175,6 @@ def stages(
     return {name: percentiles(values) for name, values in times.items()}
 
 
-@contextmanager
-def serving(command: list[str]) -> Iterator[str]:
-    """Run a server that prints `ready on port N`; yields its address."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        try:
-            yield f"127.0.0.1:{int(line.rsplit(maxsplit=1)[-1])}"
-        finally:
-            server.terminate()
-
-
 async def over_the_wire(
     job: Job, users: list[str], target: str, noop: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
@@ -261,10 +259,6 @@ async def closed_loop(
     begin = time.perf_counter()
     await asyncio.gather(*(caller(first) for first in range(callers)))
     return {"latencies": latencies, "per_second": len(latencies) / (time.perf_counter() - begin)}
-
-
-def percentiles(values: list[float]) -> dict[str, float]:
-    return {f"p{percent}": float(np.percentile(values, percent)) for percent in PERCENTILES}
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ def main() -> None:
         *stage_lines(bench["jobs"]),
         *load_lines(bench["jobs"]),
         *noop_lines(bench["jobs"]),
+        *filter_lines(bench["filters"]),
+        *option_lines(bench["options"]),
     ]
     tutorial = RESULTS / "tutorial.json"
     if tutorial.exists():
@@ -138,6 +140,79 @@ def noop_lines(jobs: list[dict[str, Any]]) -> list[str]:
             f"| {one['beyond_stages_p50_us']:.0f} | {one['beyond_over_noop']:.2f} ({low:.2f} to "
             f"{high:.2f}) |"
         )
+    return lines
+
+
+def filter_lines(tables: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "## Filters",
+        "",
+        "The retrieval stage by how many items match, each query with filters of its own: on a "
+        "random attribute, and on one that follows the clusters of the vectors, where the matching "
+        "items are those farthest from the query. Recall is the share of the true nearest matching "
+        "items. *First use* is the stage when nobody has asked for the filter before. The ratio is "
+        "to the unfiltered p50 of the same k, from the same run. Times in microseconds, one "
+        "thread.",
+    ]
+    for table in tables:
+        lines += [
+            "",
+            f"### {table['item_count']:,} x {table['dimension']}",
+            "",
+            "| k | filter | items that match | recall | p50 | p99 | ratio | first use p50 | plan |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for row in table["rows"]:
+            total = sum(row["plans"].values())
+            plans = ", ".join(
+                name if count == total else f"{name} {count / total:.0%}"
+                for name, count in row["plans"].items()
+            )
+            lines.append(
+                f"| {row['k']} | {row['filter']} | {row['share']:.1%} | {row['recall']:.3f} | "
+                f"{row['p50_us']:.0f} | {row['p99_us']:.0f} | {row['ratio']:.2f} | "
+                f"{row['first_p50_us']:.0f} | {plans} |"
+            )
+    return lines
+
+
+def option_lines(options: dict[str, Any]) -> list[str]:
+    late, batch = options["lateness_ms"], options["batch"]
+    lines = [
+        "",
+        "## What each option adds",
+        "",
+        f"`Recommend` over a real socket, {options['item_count']:,} items, "
+        f"{options['candidate_count']} candidates, {options['limit']} returned, one caller; each "
+        "option beside the plain request in turn, medians. The last line is the plain request "
+        "against itself.",
+        "",
+        "| option | p50 ms | added ms | added inside the stages, ms |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {row['option']} | {row['p50_ms']:.2f} | {row['added_ms']:+.2f} | "
+        f"{row['added_in_stages_ms']:+.2f} |"
+        for row in options["options"]
+    ]
+    lines += [
+        "",
+        "## Deadlines and batches",
+        "",
+        f"{late['calls']} calls that need several times their deadline of 1, 2 or 3 ms: "
+        f"{late['answered']} were answered, the others ended DEADLINE_EXCEEDED at the caller "
+        f"{late['caller']['p50']:.1f} ms (p50), {late['caller']['p99']:.1f} ms (p99) after it. A "
+        "health check that was sent at the deadline waited for the server "
+        f"{late['server']['p50']:.1f} ms (p50), {late['server']['p99']:.1f} ms (p99) longer than "
+        "one that an idle server answers: so long the server went on.",
+        "",
+        f"A `BatchRecommend` of {batch['rows']} rows took {batch['alone_s']:.2f} s alone, and "
+        f"{batch['beside_s']:.2f} s beside one caller of `Recommend`, whose "
+        f"{batch['singles_beside']} calls in that time took {batch['single_beside_ms']['p50']:.1f} "
+        f"ms (p50) and {batch['single_beside_ms']['p99']:.1f} ms (p99); without a batch "
+        f"{batch['single_alone_ms']['p50']:.1f} and {batch['single_alone_ms']['p99']:.1f} ms.",
+    ]
     return lines
 
 
