@@ -1,0 +1,262 @@
+"""One error of every reason, over a real socket: its status, and the details that the comment of
+the reason shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from altered_funnel import AlteredSource, altered, kinds_of
+from shortlist.v1 import errors_pb2
+from shortlist.v1 import recommendation_pb2 as pb
+from shortlist.v1 import types_pb2 as types
+from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
+from shortlist_server.app import Generation
+
+Code = grpc.StatusCode
+USER = types.Query(user=types.UserQuery(id="u1"))
+REQUEST = pb.RecommendRequest(query=USER, limit=3)
+ROOT = Path(__file__).parents[2]
+REASONS = [
+    value.name.removeprefix("ERROR_REASON_") for value in errors_pb2.ErrorReason.DESCRIPTOR.values
+][1:]
+
+
+def named(attribute: str, **held: Any) -> types.Filter:
+    value = types.Value(**held)
+    return types.Filter(equals=types.EqualsCondition(attribute=attribute, value=value))
+
+
+def features(**held: types.Value) -> types.Query:
+    return types.Query(user=types.UserQuery(id="u1", features=held))
+
+
+BY_REQUEST: dict[str, tuple[pb.RecommendRequest, Code]] = {
+    "FIELD_REQUIRED": (pb.RecommendRequest(), Code.INVALID_ARGUMENT),
+    "OUT_OF_RANGE": (pb.RecommendRequest(query=USER, limit=501), Code.INVALID_ARGUMENT),
+    "INVALID_VALUE": (
+        pb.RecommendRequest(query=features(age=types.Value())),
+        Code.INVALID_ARGUMENT,
+    ),
+    "DIMENSION_MISMATCH": (
+        pb.RecommendRequest(query=types.Query(embedding=types.Embedding(values=[1]))),
+        Code.INVALID_ARGUMENT,
+    ),
+    "FEATURE_TYPE_MISMATCH": (
+        pb.RecommendRequest(query=features(age=types.Value(string_value="old"))),
+        Code.INVALID_ARGUMENT,
+    ),
+    "UNKNOWN_FEATURE": (
+        pb.RecommendRequest(query=features(agee=types.Value(int64_value=1)), strict=True),
+        Code.INVALID_ARGUMENT,
+    ),
+    "UNKNOWN_ATTRIBUTE": (
+        pb.RecommendRequest(query=USER, filter=named("yaer", int64_value=1)),
+        Code.INVALID_ARGUMENT,
+    ),
+    "UNKNOWN_ITEM": (
+        pb.RecommendRequest(query=types.Query(items=types.ItemsQuery(item_ids=["ghost"]))),
+        Code.NOT_FOUND,
+    ),
+    "UNKNOWN_OUTPUT": (
+        pb.RecommendRequest(query=USER, output_weights={"lik": 1}),
+        Code.INVALID_ARGUMENT,
+    ),
+    "EXCLUDED_ITEM_REQUESTED": (
+        pb.RecommendRequest(
+            query=USER,
+            exclusions=types.Exclusions(item_ids=["i1"]),
+            selection=types.SelectionOptions(pinned_items=[types.PinnedItem(item_id="i1")]),
+        ),
+        Code.INVALID_ARGUMENT,
+    ),
+    "ATTRIBUTE_TYPE_MISMATCH": (
+        pb.RecommendRequest(query=USER, filter=named("year", string_value="1999")),
+        Code.INVALID_ARGUMENT,
+    ),
+    "UNKNOWN_SOURCE": (
+        pb.RecommendRequest(query=USER, sources=[types.SourceOptions(name="trendy")]),
+        Code.INVALID_ARGUMENT,
+    ),
+}
+BY_STATE = {
+    "DEADLINE_EXCEEDED": Code.DEADLINE_EXCEEDED,
+    "OVERLOADED": Code.RESOURCE_EXHAUSTED,
+    "SHUTTING_DOWN": Code.UNAVAILABLE,
+    "INTERNAL": Code.INTERNAL,
+}
+
+
+def test_every_reason_is_tested_here() -> None:
+    assert sorted([*BY_REQUEST, *BY_STATE]) == sorted(REASONS)
+
+
+@pytest.fixture
+def serve(tiny_bundle: Path, server: Any) -> Iterator[Callable[..., Any]]:
+    running: list[Any] = []
+
+    def start(generation: Generation, **settings: Any) -> Any:
+        running.append(type(server)(tiny_bundle, generation, **settings))
+        return running[-1]
+
+    yield start
+    for each in running:
+        each.stop()
+
+
+def example(reason: str) -> dict[str, Any]:
+    """The ErrorInfo that the comment of a reason shows."""
+    text = (ROOT / "protos/shortlist/v1/errors.proto").read_text()
+    found = re.search(rf'//     (\{{"reason": "{reason}".*?\}}\}})\n', text, re.DOTALL)
+    assert found, reason
+    shown: dict[str, Any] = json.loads(re.sub(r"\n\s*//", " ", found[1]))
+    return shown
+
+
+def check_details(refusal: Any, reason: str, code: Code) -> None:
+    assert (refusal.code, refusal.info.reason) == (code, reason)
+    shown = example(reason)
+    assert refusal.info.domain == shown["domain"]
+    assert set(refusal.info.metadata) == set(shown["metadata"])
+
+
+@pytest.mark.parametrize("reason", BY_REQUEST)
+def test_what_a_request_says_is_refused_with_the_details_of_its_reason(
+    reason: str, stub: Stub, refuse: Any
+) -> None:
+    request, code = BY_REQUEST[reason]
+    refusal = refuse(stub.Recommend, request)
+    check_details(refusal, reason, code)
+    field, expected, got = (refusal.info.metadata[key] for key in ("field", "expected", "got"))
+    assert refusal.message == f"{field}: expected {expected}, got {got}"
+    # The same error as a row of a batch, and as a stream.
+    (row,) = stub.BatchRecommend(pb.BatchRecommendRequest(requests=[request]), timeout=10)
+    assert row.error.code == code.value[0]
+    assert row.error.reason == errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
+    assert row.error.message == refusal.message
+    row_id = row.error.metadata.pop("request_id")
+    assert row_id.endswith("/0")
+    assert dict(row.error.metadata) == dict(refusal.info.metadata)
+    streamed = refuse(
+        lambda message, **options: list(stub.StreamRecommend(message, **options)),
+        pb.StreamRecommendRequest(request=request),
+    )
+    assert (streamed.code, streamed.info) == (refusal.code, refusal.info)
+
+
+def stalled(generation: Generation) -> tuple[Generation, threading.Event, threading.Semaphore]:
+    """The generation whose nearest source waits for the event, and tells when it begins."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def wait(ask: Any) -> None:
+        begun.release()
+        assert gate.wait(timeout=20)
+
+    source = AlteredSource(kinds_of(generation)["nearest"], wait)
+    return altered(generation, kinds={"nearest": source}), gate, begun
+
+
+def test_deadline_exceeded(generation: Generation, serve: Callable[..., Any], refuse: Any) -> None:
+    slow, gate, begun = stalled(generation)
+    # The caller waits longer than the server, which tells of its own deadline.
+    running = serve(slow, default_timeout_ms=20)
+    with grpc.insecure_channel(running.target) as channel, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(refuse, Stub(channel).Recommend, REQUEST, timeout=None)
+        assert begun.acquire(timeout=10)
+        threading.Timer(0.05, gate.set).start()
+        refusal = call.result(timeout=20)
+    check_details(refusal, "DEADLINE_EXCEEDED", Code.DEADLINE_EXCEEDED)
+    assert refusal.info.metadata["stage"] == "retrieval"
+
+
+def test_overloaded(generation: Generation, serve: Callable[..., Any], refuse: Any) -> None:
+    slow, gate, begun = stalled(generation)
+    running = serve(slow, waiting_max=0, compute_threads=1)
+    with grpc.insecure_channel(running.target) as channel:
+        stub = Stub(channel)
+        first = stub.Recommend.future(REQUEST, timeout=20)
+        assert begun.acquire(timeout=10)
+        refusal = refuse(stub.Recommend, REQUEST)
+        gate.set()
+        assert len(first.result(timeout=10).items) == 3
+    check_details(refusal, "OVERLOADED", Code.RESOURCE_EXHAUSTED)
+    assert refusal.info.metadata["expected"] == "at most 0 requests waiting"
+
+
+def test_shutting_down(generation: Generation, serve: Callable[..., Any], refuse: Any) -> None:
+    slow, gate, begun = stalled(generation)
+    running = serve(slow)
+    with grpc.insecure_channel(running.target) as channel, ThreadPoolExecutor(1) as pool:
+        stub = Stub(channel)
+        first = stub.Recommend.future(REQUEST, timeout=20)
+        assert begun.acquire(timeout=10)
+        draining = pool.submit(running.drain)
+        refusal = None
+        while refusal is None:
+            answer = stub.Recommend.future(pb.RecommendRequest(), timeout=10)
+            if answer.exception(timeout=10).code() is Code.UNAVAILABLE:
+                refusal = refuse(stub.Recommend, pb.RecommendRequest())
+        gate.set()
+        draining.result(timeout=20)
+        assert len(first.result(timeout=10).items) == 3
+    check_details(refusal, "SHUTTING_DOWN", Code.UNAVAILABLE)
+
+
+def test_internal(generation: Generation, serve: Callable[..., Any], refuse: Any) -> None:
+    def fails(ask: Any) -> None:
+        raise RuntimeError("secret")
+
+    source = AlteredSource(kinds_of(generation)["nearest"], fails)
+    running = serve(altered(generation, kinds={"nearest": source}))
+    with grpc.insecure_channel(running.target) as channel:
+        stub = Stub(channel)
+        refusal = refuse(stub.Recommend, REQUEST, metadata=(("x-request-id", "abc"),))
+        rows = list(
+            stub.BatchRecommend(
+                pb.BatchRecommendRequest(requests=[REQUEST]),
+                timeout=10,
+                metadata=(("x-request-id", "abc"),),
+            )
+        )
+    check_details(refusal, "INTERNAL", Code.INTERNAL)
+    assert refusal.info.metadata["request_id"] == "abc"
+    error = rows[0].error
+    assert (error.code, error.reason) == (13, errors_pb2.ERROR_REASON_INTERNAL)
+    assert error.metadata["request_id"] == "abc/0"
+    assert "secret" not in error.message + refusal.message
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "field"),
+    [
+        ("BatchRecommend", pb.BatchRecommendRequest(), "requests"),
+        ("StreamRecommend", pb.StreamRecommendRequest(), "request"),
+        ("StreamRecommend", pb.StreamRecommendRequest(request=pb.RecommendRequest()), "query"),
+    ],
+)
+def test_empty_streams_are_refused_by_field(
+    stub: Stub, refuse: Any, method: str, request_: Any, field: str
+) -> None:
+    refusal = refuse(
+        lambda message, **options: list(getattr(stub, method)(message, **options)), request_
+    )
+    check_details(refusal, "FIELD_REQUIRED", Code.INVALID_ARGUMENT)
+    assert refusal.info.metadata["field"] == field
+
+
+def test_batch_of_too_many_rows_is_refused_as_a_whole(stub: Stub, refuse: Any) -> None:
+    request = pb.BatchRecommendRequest(requests=[REQUEST] * 1_025)
+    refusal = refuse(
+        lambda message, **options: list(stub.BatchRecommend(message, **options)), request
+    )
+    check_details(refusal, "OUT_OF_RANGE", Code.INVALID_ARGUMENT)
+    assert refusal.info.metadata["field"] == "requests"
+    assert refusal.info.metadata["got"] == "1025"
