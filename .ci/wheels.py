@@ -2,6 +2,7 @@
 
 base      the client: no numpy, no TensorFlow
 server    no TensorFlow, no pyarrow; under 250 MB
+replay    the server with pyarrow: no TensorFlow
 export    TensorFlow and the bundle's parts; no grpcio-tools
 """
 
@@ -28,6 +29,11 @@ ENVIRONMENTS = {
         "[server]",
         "constraints-server.txt",
         ("tensorflow", "tf_keras", "pyarrow", "onnx", "grpc_tools"),
+    ),
+    "replay": (
+        "[server,replay]",
+        "constraints-dev.txt",
+        ("tensorflow", "tf_keras", "onnx", "grpc_tools"),
     ),
     "export": ("[export]", "constraints-export.txt", ("grpc_tools", "grpc_health")),
 }
@@ -69,7 +75,10 @@ def main() -> None:
 def check_commands(name: str, folder: Path) -> None:
     """Each command works where its extra is installed, and says what to install where it is not."""
     run(folder / "shortlist", "--help", stdout=subprocess.DEVNULL)
-    for command, homes in (("shortlist-server", ("server",)), ("shortlist-export", ("export",))):
+    for command, homes in (
+        ("shortlist-server", ("server", "replay")),
+        ("shortlist-export", ("export",)),
+    ):
         result = subprocess.run(
             [folder / command, "--help"], capture_output=True, text=True, check=False
         )

@@ -15,7 +15,7 @@ from shortlist_server.bundle.manifest import Manifest
 from shortlist_server.bundle.reader import Bundle, open_bundle
 from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.config import ServerConfig
-from shortlist_server.errors import BundleCorrupt, ShortlistError
+from shortlist_server.errors import BundleCorrupt, ConfigError, ShortlistError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.gather import Gatherer
@@ -33,10 +33,12 @@ from shortlist_server.index.hnsw import HnswIndex
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
+from shortlist_server.observability.masking import Masking, make_key, read_key
+from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
-from shortlist_server.rpc.recommendation_service import RecommendationService
+from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.runtime.golden import ParityReport, replay
@@ -223,15 +225,17 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
 
     Raises:
         BundleError: the bundle cannot be served.
-        ConfigError: the address cannot be bound.
+        ConfigError: the address cannot be bound, or requests cannot be logged.
+        MissingExtra: requests are to be logged, and what that needs is not installed.
     """
     begin = time.perf_counter()
+    recorder = request_log(config)
     generation = load_generation(config.bundle, generation_options(config))
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     compute = ComputePool(threads=config.compute_threads, waiting_max=config.waiting_max)
-    server = build_server(config, generation, compute)
+    server = build_server(config, generation, compute, recorder)
     port = await server.start()
     manifest = generation.bundle.manifest
     logger.info(
@@ -251,10 +255,45 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     await server.drain()
     compute.close()
     generation.close()
+    if recorder is not None:
+        recorder.close()
     logger.info("stopped")
 
 
-def build_server(config: ServerConfig, generation: Generation, compute: ComputePool) -> Server:
+def request_log(config: ServerConfig) -> RequestLog | None:
+    """Return the request log, its thread started; None where requests are not logged.
+
+    Raises:
+        ConfigError: the folder or the salt file cannot be used.
+        MissingExtra: the extra `replay` is not installed.
+    """
+    if config.request_log is None:
+        return None
+    key, salt_file = b"", config.request_log_salt_file
+    if config.request_log_users == "hash":
+        if salt_file is None:
+            raise ConfigError(
+                "request_log_salt_file: expected a file, since request_log_users is hash, got none"
+            )
+        make_key(salt_file)
+        key = read_key(salt_file)
+    return RequestLog(
+        RequestLogOptions(
+            folder=config.request_log,
+            share=config.request_log_share,
+            bytes_max=config.request_log_bytes_max,
+            file_s=config.request_log_file_s,
+            masking=Masking(config.request_log_users, key),
+        )
+    )
+
+
+def build_server(
+    config: ServerConfig,
+    generation: Generation,
+    compute: ComputePool,
+    recorder: Recorder | None = None,
+) -> Server:
     """Return a server of one generation that does not listen yet; call it inside the event loop."""
     manifest = generation.bundle.manifest
     identity = respond.bundle_id(manifest, generation.bundle.sha256)
@@ -265,6 +304,7 @@ def build_server(config: ServerConfig, generation: Generation, compute: ComputeP
             identity=identity,
             compute=compute,
             default_timeout_s=config.default_timeout_ms / 1e3,
+            recorder=recorder,
         ),
         catalog=CatalogService(item_count=generation.catalog.size, monitor=generation.monitor),
         bundle=BundleService(respond.bundle_info(manifest, generation.catalog, identity)),

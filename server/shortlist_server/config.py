@@ -87,6 +87,36 @@ class ServerConfig(BaseSettings):
     drain_ms: int = Field(default=10_000, ge=0, le=600_000)
     """Time that calls in flight get to finish after that, in milliseconds."""
 
+    request_log: Path | None = None
+    """Folder in which requests are logged with their answers, for `shortlist-server replay`; made
+    if missing. None, the default, logs none. Needs the extra `replay`. Only speed.
+    """
+
+    request_log_share: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests that are logged, by a hash of the request id: a retry is in or out like
+    the call before it. Only speed.
+    """
+
+    request_log_bytes_max: int = Field(default=1 << 30, ge=1 << 20, le=1 << 50)
+    """Most that the folder of the request log takes, in bytes; the oldest files are removed. A
+    request of more than 1/32 of it (or 16 MiB) is not logged.
+    """
+
+    request_log_file_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Age at which a file of the request log is finished, in seconds. A server that is killed
+    loses the file that it is writing.
+    """
+
+    request_log_users: Literal["keep", "hash", "drop"] = "keep"
+    """What the request log keeps of users: `keep`, requests as they are sent; `hash`, keyed hashes
+    of ids and features; `drop`, nothing. Changes no answers; decides what can be replayed.
+    """
+
+    request_log_salt_file: Path | None = None
+    """File with the secret of `hash`; written, with mode 0600, if missing. Keep it apart from the
+    log. Replay with this file finds the ids that the bundle knows.
+    """
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged, to standard error."""
 

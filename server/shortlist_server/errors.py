@@ -25,6 +25,11 @@
         - ParityError           a model's numbers differ from those of the training framework
         - ModelSignatureMismatch  a model's tensors are not those the manifest declares
       - ModelOutputInvalid      a model gave a number that is not finite
+      x LogError                the request log cannot be replayed
+        - LogMissing            no request log at that place
+        - LogCorrupt            a file is no request log, or damaged
+        - LogUnsupported        its format is unknown to this version
+        - NothingToCompare      none of its requests can be replayed as it was asked
       - ConfigError             the configuration cannot be used
       - MissingExtra            an optional dependency is not installed
 
@@ -200,6 +205,26 @@ class ModelSignatureMismatch(BundleError):
 
 class ModelOutputInvalid(ShortlistError):
     """A model gave a number that is not finite."""
+
+
+class LogError(ShortlistError):
+    """A request log cannot be replayed."""
+
+
+class LogMissing(LogError):
+    """There is no request log at the place named."""
+
+
+class LogCorrupt(LogError):
+    """A file is no file of a request log, or is damaged."""
+
+
+class LogUnsupported(LogError):
+    """A file is written in a format that this version cannot read."""
+
+
+class NothingToCompare(LogError):
+    """A verdict was asked for, and none of the log's requests could be compared."""
 
 
 class ConfigError(ShortlistError):
