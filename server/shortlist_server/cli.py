@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shortlist_server import __version__
-from shortlist_server.errors import MissingExtra, ShortlistError
+from shortlist_server.errors import (
+    ConfigError,
+    MissingExtra,
+    NothingToCompare,
+    ShortlistError,
+)
 
 EXAMPLES = """examples:
   shortlist-server check --bundle build/demo/bundle
   shortlist-server serve --bundle build/demo/bundle --listen 127.0.0.1:8500
+  shortlist-server replay build/requests --bundle build/demo/bundle --bundle build/next/bundle
   SHORTLIST_SERVER_COMPUTE_THREADS=4 shortlist-server serve --config server.toml
 
 Settings come from the defaults, then the TOML file, then SHORTLIST_SERVER_* environment variables,
 then flags; `shortlist-server show-config` prints what they come to. Exit codes: 0 stopped as asked,
-1 could not serve, 2 usage.
+1 could not serve or replay, 2 usage, 3 a replay came out worse than --fail-on allows.
 """
 
 
@@ -42,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
             for name in config.ServerConfig.model_fields
             if (value := getattr(parsed, name, None)) is not None
         }
+        if bundles := getattr(parsed, "bundles", None):
+            flags["bundle"] = bundles[0]
         return int(parsed.run(config.load_config(parsed.config, flags), parsed))
     except ShortlistError as error:
         print(f"shortlist-server: {error}", file=sys.stderr)
@@ -81,7 +91,57 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
                     "%", "%%"
                 ),
             )
+    _add_replay(commands)
     return parser
+
+
+def _add_replay(commands: Any) -> None:
+    text = "answer logged requests again, and compare the answers"
+    command = commands.add_parser("replay", help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=_replay)
+    command.add_argument(
+        "log", type=Path, metavar="LOG", help="the folder that was `request_log`, or one file of it"
+    )
+    command.add_argument(
+        "--bundle",
+        dest="bundles",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FOLDER",
+        help="a bundle to answer with; a second one is compared with the first",
+    )
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file with the settings of the server"
+    )
+    command.add_argument(
+        "--limit", type=_count, metavar="N", help="replay the first N requests only"
+    )
+    command.add_argument(
+        "--examples",
+        type=_count,
+        default=10,
+        metavar="N",
+        help="requests to describe one by one that are not identical (default 10)",
+    )
+    command.add_argument(
+        "--salt-file",
+        type=Path,
+        metavar="FILE",
+        help="the secret of a log written with `request_log_users = hash`",
+    )
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+    command.add_argument(
+        "--fail-on",
+        choices=("different", "reordered"),
+        help="exit with 3 if a request comes out so, or worse; errors always count",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
 
 
 def _serve(config: Any, parsed: argparse.Namespace) -> int:
@@ -137,10 +197,49 @@ def _check(config: Any, parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _replay(config: Any, parsed: argparse.Namespace) -> int:
+    from shortlist_server import app
+    from shortlist_server.observability.masking import read_key
+    from shortlist_server.replay import report as reports
+    from shortlist_server.replay.comparison import Outcome
+    from shortlist_server.replay.reader import read_log
+    from shortlist_server.replay.replay import replay_log
+    from shortlist_server.replay.runner import Replayer
+
+    if len(parsed.bundles) > 2:
+        raise ConfigError(f"--bundle: expected one or two, got {len(parsed.bundles)}")
+    rows = read_log(parsed.log, parsed.limit)
+    key = None if parsed.salt_file is None else read_key(parsed.salt_file)
+    options = replace(app.generation_options(config), recall_share=0.0)
+    generations = [app.load_generation(folder, options) for folder in parsed.bundles]
+    # As in `serve`: what is loaded stays, and collecting it is no part of an answer's time.
+    gc.collect()
+    gc.freeze()
+    replayers = [Replayer(generation, key=key) for generation in generations]
+    report = replay_log(rows, replayers, examples_max=parsed.examples)
+    for generation in generations:
+        generation.close()
+    document = reports.as_json(report, str(parsed.log), replayers)
+    print(json.dumps(document, indent=1) if parsed.json else reports.as_text(document))
+    if parsed.fail_on is None:
+        return 0
+    tally = report.verdict.tally
+    if not tally.compared_count and not tally.counts[Outcome.ERROR]:
+        raise NothingToCompare(
+            f"--fail-on: none of the {report.request_count} requests of {parsed.log} could be "
+            "compared"
+        )
+    tolerated = Outcome.REORDERED if parsed.fail_on == "different" else Outcome.IDENTICAL
+    return 3 if tally.is_worse_than(tolerated) else 0
+
+
 def _show_config(config: Any, parsed: argparse.Namespace) -> int:
     for name, field in type(config).model_fields.items():
         print(f"# {' '.join((field.description or '').split())}")
         value = getattr(config, name)
+        if value is None:  # TOML has no null
+            print(f"# {name} is not set\n")
+            continue
         print(
             f"{name} = "
             f"{json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)}\n"

@@ -1,0 +1,1 @@
+"""Answers logged requests again, and says what became of them."""
