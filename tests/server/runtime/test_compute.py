@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from shortlist_server.errors import Overloaded, ShuttingDown
+from shortlist_server.runtime import compute
 from shortlist_server.runtime.compute import ComputePool
 
 
@@ -52,3 +53,95 @@ async def test_closed_pool_takes_no_calls() -> None:
     pool.close()
     with pytest.raises(ShuttingDown):
         await pool.run(lambda: None)
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+async def test_row_of_a_batch_stands_back_for_calls_on_their_way_to_the_funnel(
+    threads: int,
+) -> None:
+    pool, events = ComputePool(threads=threads, waiting_max=5), []
+
+    async def call() -> None:
+        await turns(compute.LOOP_TURNS - 2)  # as many as from the socket to here
+        await pool.run(events.append, "call")
+
+    row = asyncio.create_task(pool.run_behind(events.append, "row"))
+    await asyncio.gather(call(), row)
+    assert events == ["call", "row"]
+    pool.close()
+
+
+async def test_row_of_a_batch_waits_until_no_single_call_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compute, "BEHIND_S_MAX", 60)
+    pool, gate, events = ComputePool(threads=2, waiting_max=5), threading.Event(), []
+
+    def call() -> None:
+        assert gate.wait(timeout=20)
+        events.append("call")
+
+    calls = [asyncio.create_task(pool.run(call)) for _ in range(3)]
+    await turns(1)
+    row = asyncio.create_task(pool.run_behind(events.append, "row"))
+    await turns(50)
+    assert events == []
+    gate.set()
+    await asyncio.gather(*calls, row)
+    assert events == ["call", "call", "call", "row"]
+    pool.close()
+
+
+async def test_row_of_a_batch_is_not_starved_by_single_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compute, "BEHIND_S_MAX", 0)
+    pool, gate, events = ComputePool(threads=2, waiting_max=5), threading.Event(), []
+    call = asyncio.create_task(pool.run(gate.wait))
+    await turns(1)
+    await pool.run_behind(events.append, "row")
+    assert events == ["row"]
+    gate.set()
+    await call
+    pool.close()
+
+
+async def test_rows_are_no_calls_that_other_rows_stand_back_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compute, "BEHIND_S_MAX", 60)
+    pool, gate, ran = ComputePool(threads=2, waiting_max=0), threading.Event(), []
+    first = asyncio.create_task(pool.run_behind(gate.wait))
+    await turns(compute.LOOP_TURNS + 2)
+    await pool.run_behind(ran.append, "second")
+    # Nor do they take the place of a call.
+    await pool.run(ran.append, "call")
+    assert ran == ["second", "call"]
+    gate.set()
+    await first
+    pool.close()
+
+
+async def test_closed_pool_takes_no_rows() -> None:
+    for threads in (0, 1):
+        pool = ComputePool(threads=threads, waiting_max=0)
+        pool.close()
+        with pytest.raises(ShuttingDown):
+            await pool.run_behind(lambda: None)
+        with pytest.raises(ShuttingDown):
+            await pool.run_waiting(lambda: None)
+
+
+async def test_call_that_waits_does_not_stop_the_event_loop() -> None:
+    pool, gate = ComputePool(threads=0, waiting_max=1), threading.Event()
+    waiting = asyncio.create_task(pool.of(waits=True)(gate.wait))
+    await turns(3)
+    assert await pool.of(waits=False)(lambda: "meanwhile") == "meanwhile"
+    gate.set()
+    assert await waiting
+    pool.close()
