@@ -13,14 +13,17 @@ from altered_funnel import TickingClock, altered, kinds_of
 from shortlist_server.app import Generation
 from shortlist_server.errors import DeadlineExceeded
 from shortlist_server.funnel import diversity
-from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.filter import Exists, IsIn, NoneOf
+from shortlist_server.funnel.allowed import Selection
+from shortlist_server.funnel.arrays import Mask
+from shortlist_server.funnel.budget import Budget, Shares
+from shortlist_server.funnel.filter import Exists, Filter, IsIn, NoneOf
 from shortlist_server.funnel.options import (
     Cap,
     Exploration,
     Named,
     Nearest,
     Options,
+    Pin,
     Popular,
     RecentHistory,
     Replay,
@@ -51,6 +54,12 @@ REQUESTS = {
     "filtered": Options(
         limit=10, filter=NoneOf((IsIn(attribute="year", values=(1985, 1990)),)), ef=30
     ),
+    "named": Options(limit=10, sources=ALL_SOURCES[3:]),
+    "pinned": Options(
+        limit=10,
+        sources=(SourceOptions(settings=Nearest(), candidate_count=10),),
+        selection=SelectionOptions(pins=tuple(Pin(item_id=f"i{row}") for row in range(8))),
+    ),
     "everything": Options(
         limit=10,
         sources=ALL_SOURCES,
@@ -63,6 +72,10 @@ REQUESTS = {
         explain=True,
     ),
 }
+
+
+KERNEL_TICKS = 5
+"""How long a kernel takes, by the clocks of these tests."""
 
 
 class Spied:
@@ -95,6 +108,29 @@ class Kernels:
 
     def begin(self, name: str) -> None:
         self.begun.append((name, self.clock.now_ns))
+        self.clock.now_ns += KERNEL_TICKS
+
+
+class SpiedCatalog:
+    """The real catalogue; each mask of a filter that is made is noted."""
+
+    def __init__(self, own: Any, begin: Callable[[str], None]) -> None:
+        self._own, self._begin = own, begin
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def select(self, wanted: Filter | None, unwanted: Filter | None) -> Selection | None:
+        selection: Selection | None = self._own.select(wanted, unwanted)
+        if selection is None:
+            return None
+        mask = selection.mask
+
+        def evaluate() -> Mask:
+            self._begin("mask")
+            return mask
+
+        return Selection(selection.text, evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +176,10 @@ def spied(generation: Generation, kernels: Kernels) -> Iterator[Generation]:
             "nearest": NearestSource(wrapped),
             "recent_history": HistorySource(wrapped, vectors, cosine=False),
         },
+        catalog=SpiedCatalog(own._catalog, kernels.begin),
         encoder=Spied(spied_encoder, "score", kernels.begin),
         ranker=spied_ranker,
+        shares=Shares(sources=0.1),
     )
     yield changed
     changed.funnel.close()
