@@ -354,12 +354,24 @@ class Manifest(Part):
         return self
 
     def _check_sources(self, declared: dict[str, ValueType]) -> None:
-        columns = {column.name for column in self.items.columns}
+        columns = {column.name: column.type for column in self.items.columns}
         for entry in self.sources.list if self.sources else ():
-            if entry.attribute and entry.attribute not in columns:
+            if not entry.attribute:
+                continue
+            if entry.attribute not in columns:
                 raise ValueError(f"source: {entry.attribute!r} is no item column")
             if entry.feature and entry.feature not in declared:
                 raise ValueError(f"source: {entry.feature!r} is no declared feature")
+            wanted = columns[entry.attribute].removesuffix("_list")
+            if entry.feature:
+                got = declared[entry.feature].removesuffix("_list")
+            else:
+                got = {str: "string", bool: "bool", int: "int64"}.get(type(entry.value), "double")
+            if got != wanted and (got, wanted) != ("int64", "double"):
+                raise ValueError(
+                    f"source: {entry.feature or entry.value!r}: expected {wanted}, the type of "
+                    f"{entry.attribute}, got {got}"
+                )
 
     @property
     def query_tower(self) -> Tower | None:

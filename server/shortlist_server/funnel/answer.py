@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.select import Order
 from shortlist_server.funnel.stages import QueryEncoder, Ranker
 from shortlist_server.funnel.types import (
@@ -27,6 +28,11 @@ def cold_start_basis(resolved: ResolvedQuery, encoded: EncodedQuery) -> ColdStar
     if encoded.source == "history" or not described:
         return ColdStartBasis.HISTORY
     return ColdStartBasis.FEATURES
+
+
+def most_candidates(resolved: ResolvedQuery, options: Options) -> int:
+    """Return how many candidates the sources may give together."""
+    return sum(source.candidate_count or options.candidate_count for source in resolved.sources)
 
 
 def shortfall(

@@ -112,7 +112,7 @@ class Composer:
             dimension = present_directions.shape[1]
             needed_ns = expected_ns(len(free), dimension, wanted)
             if end_ns is not None and trace.budget.now_ns() + needed_ns > end_ns:
-                return None, _left_out(stage, f"needs about {needed_ns / 1e6:.1f} ms")
+                return None, _left_out(stage, f"needs about {max(needed_ns / 1e6, 0.1):.1f} ms")
             places = np.array(free, np.int64)
 
             def checkpoint() -> None:

@@ -13,7 +13,12 @@ from dataclasses import replace
 import numpy as np
 
 from shortlist_server.errors import ExcludedItemRequested, UnknownItem, UnknownOutput
-from shortlist_server.funnel.answer import cold_start_basis, explanation, shortfall
+from shortlist_server.funnel.answer import (
+    cold_start_basis,
+    explanation,
+    most_candidates,
+    shortfall,
+)
 from shortlist_server.funnel.arrays import Rows
 from shortlist_server.funnel.budget import Budget, Shares, Trace
 from shortlist_server.funnel.compose import Composer
@@ -30,6 +35,7 @@ from shortlist_server.funnel.types import (
     Ranking,
     RequestWarning,
     ResolvedQuery,
+    Shortfall,
     Step,
     WarningReason,
 )
@@ -107,7 +113,14 @@ class Funnel:
         trace = Trace(budget)
         resolved, encoded = self._encode(query, options, trace)
         candidates = self._retrieve(resolved, encoded, options, trace)
-        return self._select(resolved, encoded, candidates, Ranking(), options, trace)
+        if options.limit:
+            return self._select(resolved, encoded, candidates, Ranking(), options, trace)
+        options = replace(options, limit=most_candidates(resolved, options))
+        answer = self._select(resolved, encoded, candidates, Ranking(), options, trace)
+        if len(resolved.sources) > 1 and answer.shortfall is Shortfall.SOURCES_EXHAUSTED:
+            # Several sources find some items together: nobody asked for the sum.
+            return replace(answer, shortfall=None)
+        return answer
 
     def rank(
         self, query: Query, item_ids: Sequence[str], options: Options, budget: Budget
@@ -271,6 +284,7 @@ class Funnel:
             items=items,
             query=resolved,
             encoded=encoded,
+            limit=options.limit,
             attributes=resolved.attributes,
             stages=tuple(trace.reports),
             sources=candidates.reports,

@@ -125,7 +125,9 @@ class Options:
     """What the caller may choose about an answer."""
 
     limit: int = 20
-    """Number of items wanted: 1..500, or 1..4,096 where only candidates are."""
+    """Number of items wanted: 1..500, or 1..4,096 where only candidates are. 0, there alone: all
+    that the sources give.
+    """
     candidate_count: int = 200
     """Number of candidates of each source that says nothing else, at least `limit`: 1..4,096."""
     ef: int | None = None

@@ -319,6 +319,8 @@ class Answer:
     items: ShortList
     query: ResolvedQuery
     encoded: EncodedQuery
+    limit: int
+    """Number of items wanted."""
     attributes: tuple[str, ...]
     """Names of the item attributes to return."""
     stages: tuple[StageReport, ...]

@@ -291,15 +291,37 @@ def _check_condition(condition: Condition, column: AttributeColumn) -> None:
         raise AttributeTypeMismatch(
             field,
             expected=f"contains or exists: {name} is {column.kind}",
-            got="equals or is_in" if isinstance(condition, IsIn) else "range",
+            got="range" if isinstance(condition, Range) else _written(condition),
         )
-    for value in values:
+    for position, value in enumerate(values):
         if not value_fits(value, column.element_kind):
             raise AttributeTypeMismatch(
-                field,
+                _value_field(condition, position),
                 expected=f"{column.element_kind}, the type of {name}",
                 got=f"{_type_name(value)} {value!r}"[:200],
             )
+
+
+def _value_field(condition: Condition, position: int) -> str:
+    """Return the path of the value in the request, as the condition is written there."""
+    field = condition.field
+    match field.rpartition(".")[2]:
+        case "equals" | "contains":
+            return f"{field}.value"
+        case "is_in":
+            return f"{field}.values[{position}]"
+        case "range":
+            assert isinstance(condition, Range)
+            low = "at_least" if condition.low_included else "above"
+            high = "at_most" if condition.high_included else "below"
+            return f"{field}.{high if position or condition.low is None else low}"
+    return field  # the value of a source
+
+
+def _written(condition: Condition) -> str:
+    """Return the name of a condition on values, as the request has it."""
+    name = condition.field.rpartition(".")[2]
+    return name if name in ("equals", "contains") else "is_in"
 
 
 def _type_name(value: Scalar) -> str:

@@ -214,7 +214,13 @@ def selection(message: types_pb2.SelectionOptions, limit: int) -> None:
 
 
 def _pins(pins: Sequence[types_pb2.PinnedItem], limit: int) -> None:
-    count_at_most("selection.pinned_items", len(pins), min(PINS_MAX, limit))
+    count_at_most("selection.pinned_items", len(pins), PINS_MAX)
+    if len(pins) > limit:
+        raise OutOfRange(
+            "selection.pinned_items",
+            expected=f"at most limit, which is {limit}",
+            got=f"{len(pins)} entries",
+        )
     names: set[str] = set()
     positions: set[int] = set()
     for number, pin in enumerate(pins):

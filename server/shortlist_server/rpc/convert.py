@@ -63,11 +63,9 @@ def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
 
 def retrieve_options(request: recommendation_pb2.RetrieveRequest) -> Options:
     """Return what a RetrieveRequest chooses."""
-    count = request.retrieval.candidate_count or CANDIDATES_DEFAULT
-    wanted = sum(source.candidate_count or count for source in request.sources) or count
     return Options(
-        limit=request.retrieval.candidate_count or wanted,
-        candidate_count=count,
+        limit=request.retrieval.candidate_count,
+        candidate_count=request.retrieval.candidate_count or CANDIDATES_DEFAULT,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
         excluded_item_ids=_ids("exclusions.item_ids", request.exclusions.item_ids),

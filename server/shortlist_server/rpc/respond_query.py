@@ -44,7 +44,7 @@ def fill_answered_query(
     if query.allowed.selection is not None:
         message.filter = query.allowed.selection.text
     message.excluded_item_count = len(query.allowed.excluded)
-    message.limit = options.limit
+    message.limit = answer.limit
     for source in query.sources:
         nearest = "nearest" if encoded.embedding is None else encoded.source
         _source(source, nearest, options.candidate_count, message.sources.add())

@@ -111,7 +111,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     type does not have.
 
         {"reason": "ATTRIBUTE_TYPE_MISMATCH", "domain": "shortlist",
-         "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string"}}
+         "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string '1999'"}}
     """
     ERROR_REASON_UNKNOWN_SOURCE: _ErrorReason.ValueType  # 16
     """INVALID_ARGUMENT: the bundle configures no source of this name.
@@ -218,7 +218,7 @@ ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH: ErrorReason.ValueType  # 15
 type does not have.
 
     {"reason": "ATTRIBUTE_TYPE_MISMATCH", "domain": "shortlist",
-     "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string"}}
+     "metadata": {"field": "filter.equals.value", "expected": "int64, the type of year", "got": "string '1999'"}}
 """
 ERROR_REASON_UNKNOWN_SOURCE: ErrorReason.ValueType  # 16
 """INVALID_ARGUMENT: the bundle configures no source of this name.

@@ -203,8 +203,9 @@ class BatchRecommendRequest(google.protobuf.message.Message):
     REQUESTS_FIELD_NUMBER: builtins.int
     @property
     def requests(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecommendRequest]:
-        """The requests, 1..1,024, together at most 4 MiB. All have the call's deadline; a call without one has the server's
-        default for each row. The request id of a row is the call's, a slash, and its position.
+        """The requests, 1..1,024, together at most 4 MiB. Each row has the server's default time, or what is left until the
+        call's deadline where that is less; a call without a deadline has the server's default times the number of rows. The
+        request id of a row is the call's, a slash, and its position.
         """
 
     def __init__(
@@ -327,7 +328,9 @@ class RetrieveRequest(google.protobuf.message.Message):
 
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
-        """How candidates are retrieved. `candidate_count` is the number of items wanted: 1..4,096; 0 means 200."""
+        """How candidates are retrieved. `candidate_count` is the number of items wanted: 1..4,096; 0 means all that the sources
+        give: 200 of each that says nothing else.
+        """
 
     @property
     def exclusions(self) -> shortlist.v1.types_pb2.Exclusions:

@@ -626,9 +626,10 @@ global___Exclusions = Exclusions
 @typing.final
 class Filter(google.protobuf.message.Message):
     """A condition on the attributes of items, or several joined. Exactly one kind is set. At most 16 levels deep, a
-    condition by itself being one, and 1,024 conditions and lists in all. An attribute that the bundle does not declare is INVALID_ARGUMENT, with those of a similar
-    name; so is a value of another type (an int64_value is accepted for a double attribute). An item without a value for
-    an attribute fulfils no condition on it, and so is matched where the condition stands under `none_of`.
+    condition by itself being one, and 1,024 conditions and lists in all. An attribute that the bundle does not declare is
+    INVALID_ARGUMENT, with those of a similar name; so is a value of another type (an int64_value is accepted for a double
+    attribute). An item without a value for an attribute fulfils no condition on it, and so is matched where the condition
+    stands under `none_of`.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1006,7 +1007,8 @@ class SelectionOptions(google.protobuf.message.Message):
     diversity: builtins.float
     """Strength of diversity, 0..1; 0, the default, is none. The list is made by maximal marginal relevance: each next item is
     the one with the largest (1 - diversity) * relevance - diversity * similarity, relevance being the score scaled to 0..1
-    over the candidates and similarity the largest cosine with an item that is in the list already.
+    over the candidates (those that reach `score_min` and are not pinned; the drawn score where there is exploration) and
+    similarity the largest cosine with an item that is in the list already.
     """
     @property
     def caps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Cap]:
@@ -1098,7 +1100,7 @@ class Exploration(google.protobuf.message.Message):
     TEMPERATURE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     temperature: builtins.float
-    """Temperature, on the scale of the scores: 0, the default, is off; up to 1e6."""
+    """Temperature, on the scale of the scores: 1e-6..1e6; 0, the default, is off."""
     seed: builtins.int
     """Seed of the draw: the same request with the same seed gets the same answer. Absent lets the server choose one; the
     answer says which (`AnswerInfo.seed`).

@@ -154,7 +154,8 @@ def _notes(info: AnswerInfo, *, item_count: int) -> list[str]:
     if info.match_count is not None:
         notes.append(f"items that the filters match: {info.match_count:,}")
     if info.shortfall_reason is not None:
-        notes.append(f"only {item_count} items: {_words(info.shortfall_reason)}")
+        noun = "item" if item_count == 1 else "items"
+        notes.append(f"only {item_count} {noun}: {_words(info.shortfall_reason)}")
     for left_out in info.degraded:
         what = f"{left_out.stage} of {left_out.source}" if left_out.source else left_out.stage
         why = f"{_words(left_out.reason)}: {left_out.message}"

@@ -65,7 +65,7 @@ def test_what_was_left_out_and_where_candidates_came_from_are_told(
 
 cold start: the bundle does not know this user; answered from history
 items that the filters match: 1,234
-only 1 items: filter exhausted
+only 1 item: filter exhausted
 degraded: retrieval of trending left out, out of time: its share was gone
 degraded: diversity left out, failed: a fault
 seed of the draw: 0
