@@ -210,3 +210,72 @@ def test_killed_server_leaves_a_log_that_can_be_read(tiny_bundle: Path, tmp_path
     with ServingProcess(tiny_bundle, *settings):
         assert not [path for path in unfinished if path.exists()]
     assert replay(folder, "--bundle", tiny_bundle)["log"] == report["log"]
+
+
+@pytest.mark.parametrize("users", ["hash", "drop"])
+def test_log_without_users_has_no_byte_of_them(
+    tiny_bundle: Path, tmp_path: Path, users: str
+) -> None:
+    """Every file of the folder, as it is and unpacked, is searched for what was sent."""
+    query = types.Query(user=types.UserQuery(id="plaintext-user"))
+    query.user.features["segment"].string_value = "plaintext-segment"
+    query.user.features["age"].double_value = 12_345.678
+    query.user.features["unknown"].int64_value = 7_777_777
+    query.context["situation"].string_value = "plaintext-value"
+    query.user.history.add(item_id="plaintext-item", action="plaintext-action", rating=1.25)
+    query.user.history.add(item_id="i3").time.seconds = 1_111_111_111
+    request = pb.RecommendRequest(
+        query=query,
+        limit=5,
+        exclusions=types.Exclusions(item_ids=["plaintext-excluded", "i4"]),
+        explain=True,
+        debug=True,
+    )
+    settings = ("--request-log-users", users, "--request-log-salt-file", tmp_path / "salt")
+    with ServingProcess(tiny_bundle, "--request-log", tmp_path / "log", *settings) as server:
+        with grpc.insecure_channel(server.target) as channel:
+            stub = Stub(channel)
+            call = [("x-request-id", "plaintext-id")]
+            answer = stub.Recommend(request, timeout=10, metadata=call)
+            stub.Retrieve(pb.RetrieveRequest(query=query), timeout=10, metadata=call)
+            stub.Rank(pb.RankRequest(query=query, item_ids=["i1"]), timeout=10, metadata=call)
+            list(stub.BatchRecommend(pb.BatchRecommendRequest(requests=[request]), metadata=call))
+        code, _ = server.end()
+    assert code == 0
+    assert answer.info.answered_query.history_item_ids == ["i3"]
+    files = list((tmp_path / "log").iterdir())
+    rows = [placed.row for placed in read_log(tmp_path / "log")]
+    assert len(files) == 1
+    assert len(rows) == 4
+    numbers = types.Value(double_value=12_345.678).SerializeToString()[1:]
+    for content in (files[0].read_bytes(), *(repr(row).encode() + row.request for row in rows)):
+        assert b"plaintext" not in content
+        assert numbers not in content
+    for row in rows:
+        kept = pb.RecommendRequest.FromString(row.request).query.user
+        assert not any(event.HasField("time") or event.HasField("rating") for event in kept.history)
+        names = sorted(kept.features)
+        assert names == ([] if users == "drop" else ["age", "segment", "unknown"])
+    assert (tmp_path / "salt").exists() == (users == "hash")
+
+
+def test_log_without_its_extra_is_one_sentence_that_names_it(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('not installed')\n")
+    for arguments in (
+        ("serve", "--bundle", tiny_bundle, "--request-log", tmp_path / "log"),
+        ("replay", tmp_path, "--bundle", tiny_bundle),
+    ):
+        result = run_server(*arguments, PYTHONPATH=str(tmp_path))
+        assert result.returncode == 1
+        assert result.stderr.strip() == (
+            "shortlist-server: the request log needs an optional part of Shortlist; install it "
+            "with: pip install 'shortlist[replay]'"
+        )
+
+
+def test_settings_of_the_log_are_shown_as_toml(tiny_bundle: Path, tmp_path: Path) -> None:
+    shown = run_server("show-config", "--bundle", tiny_bundle, "--request-log", tmp_path).stdout
+    assert f'request_log = "{tmp_path}"' in shown
+    assert "# request_log_salt_file is not set" in shown

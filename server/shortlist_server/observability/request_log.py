@@ -35,8 +35,10 @@ GROUP_ROWS = 1_024
 """Rows compressed and written at once."""
 FILE_BYTES_MAX = 64 << 20
 FILE_ROWS_MAX = 100_000
-PAUSE_S = 0.0001
-"""Rest after each row, so that the event loop need not wait for its turn."""
+POLL_S = 0.05
+"""Time between two looks at the queue."""
+WORK_S, REST_S = 0.0002, 0.0002
+"""Time worked at a stretch, and rest after it: the event loop need not wait longer for its turn."""
 WARNING_S = 60.0
 """Time between two warnings of rows dropped."""
 CLOSING_S = 30.0
@@ -108,7 +110,7 @@ class RequestLog:
         self._sleep = sleep
         self._clock = clock
         self._threshold = int(options.share * (1 << 64))
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Entry] = SimpleQueue()
         # Each is counted up by one thread alone: what waits is the difference.
         self._taken_bytes = self._handled_bytes = 0
         self._queue_dropped = self._writer_dropped = 0
@@ -120,7 +122,7 @@ class RequestLog:
         self._file_end_s = 0.0
         self._warned_s = -WARNING_S
         self._warned_count = 0
-        self._closed = False
+        self._closing = threading.Event()
         _prepare(options.folder)
         self._thread = threading.Thread(target=self._work, name="request log", daemon=True)
         self._thread.start()
@@ -136,7 +138,7 @@ class RequestLog:
         """Keep a request, if it is in the sample and there is room; returns at once. To be called
         from one thread.
         """
-        if self._closed or not self._in_sample(info.request_id):
+        if self._closing.is_set() or not self._in_sample(info.request_id):
             return
         size = FIXED_BYTES + request.ByteSize() + 32 * len(items)
         options = self._options
@@ -153,10 +155,9 @@ class RequestLog:
 
     def close(self) -> None:
         """Take no more requests, and write those that were taken."""
-        if self._closed:
+        if self._closing.is_set():
             return
-        self._closed = True
-        self._queue.put(None)
+        self._closing.set()
         self._thread.join(CLOSING_S)
         if self._thread.is_alive():
             logger.warning("the request log could not be written in %.0f s", CLOSING_S)
@@ -172,26 +173,28 @@ class RequestLog:
 
     def _work(self) -> None:
         while True:
-            try:
-                entry = self._queue.get(timeout=self._idle_s())
-            except Empty:
-                self._try(self._finish)
-                self._warn()
-                continue
-            if entry is None:
-                self._try(self._finish)
-                return
-            self._handled_bytes += entry.size_bytes
-            self._try(partial(self._keep, entry))
+            closing = self._closing.is_set()
+            begin_s = self._clock()
+            while (entry := self._next()) is not None:
+                self._handled_bytes += entry.size_bytes
+                self._try(partial(self._keep, entry))
+                if not closing and self._clock() >= begin_s + WORK_S:
+                    self._sleep(REST_S)
+                    begin_s = self._clock()
             self._warn()
-            if not self._closed:
-                self._sleep(PAUSE_S)
+            if closing or self._clock() >= self._file_end_s:
+                self._try(self._finish)
+            if closing:
+                return
+            # Looked at now and then: to wake this thread for each request would have the event
+            # loop wait for it each time.
+            self._closing.wait(POLL_S)
 
-    def _idle_s(self) -> float | None:
-        """Return how long to wait for a row before the file is finished for its age."""
-        if self._file is None:
-            return WARNING_S
-        return max(0.0, self._file_end_s - self._clock())
+    def _next(self) -> _Entry | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return None
 
     def _try(self, step: Callable[[], None]) -> None:
         """Run a step; where it fails the file is given up, with the rows that are in it."""
@@ -249,14 +252,15 @@ class RequestLog:
         masking = self._options.masking
         request, masked = masking.request(entry.request)
         bundle = entry.info.bundle
+        items = [(item.id, item.score) for item in entry.items]
         return LogRow(
             time_ns=entry.time_ns,
             request_id=masking.request_id(entry.info.request_id),
             kind=KINDS[type(request).DESCRIPTOR.name],
             request=request.SerializeToString(deterministic=True),
             masked=masked,
-            item_ids=tuple(item.id for item in entry.items),
-            scores=tuple(item.score for item in entry.items),
+            item_ids=tuple(item_id for item_id, _ in items),
+            scores=tuple(score for _, score in items),
             info=masking.info(entry.info).SerializeToString(deterministic=True),
             bundle_name=bundle.name,
             bundle_version=bundle.version,
