@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from shortlist_server.bundle.columns import ColumnArray, StringArray
 from shortlist_server.bundle.manifest import FORMAT_VERSION, Manifest
 from shortlist_server.bundle.reader import open_bundle
@@ -99,8 +100,11 @@ def export_bundle(
                 folder=folder,
             )
         with step("verify the bundle"):
-            written = writer.finish(manifest, verify=verify_bundle)
-    return written
+            try:
+                return writer.finish(manifest, verify=verify_bundle)
+            except ValidationError as error:
+                problems = "; ".join(problem["msg"] for problem in error.errors())
+                raise SpecError(f"{spec_path}: {problems}") from error
 
 
 def verify_bundle(folder: Path) -> None:
