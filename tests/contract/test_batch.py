@@ -268,3 +268,28 @@ def test_rows_are_not_refused_for_load(generation: Generation, serve: Serve) -> 
         go_on.set()
         assert [answer.WhichOneof("result") for answer in call] == ["response", "response"]
         assert len(single.result(timeout=10).items) == 3
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_rows_whose_source_waits_do_not_stop_the_server(
+    generation: Generation, serve: Serve, threads: int
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(ask: SourceQuery) -> None:
+        begun.set()
+        assert go_on.wait(timeout=20)
+
+    source = AlteredSource(kinds_of(generation)["popularity"], wait, waits=True)
+    running = serve(altered(generation, kinds={"popularity": source}), compute_threads=threads)
+    row = user("u1")
+    row.sources.add(popularity=types.PopularitySource())
+    with grpc.insecure_channel(running.target) as channel:
+        call = Stub(channel).BatchRecommend(batch(row, row), timeout=20)
+        assert begun.wait(timeout=10)
+        bundle = bundle_pb2_grpc.BundleServiceStub(channel)
+        try:
+            bundle.GetActiveBundle(bundle_pb2.GetActiveBundleRequest(), timeout=5)
+        finally:
+            go_on.set()
+        assert [answer.WhichOneof("result") for answer in call] == ["response", "response"]

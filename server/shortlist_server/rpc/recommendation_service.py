@@ -110,9 +110,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 check.recommend_request(row)
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
-                answer = await self._compute.run_behind(
-                    self._funnel.recommend, query, options, budget
-                )
+                compute = self._compute.of(waits=self._funnel.waits(options), behind=True)
+                answer = await compute(self._funnel.recommend, query, options, budget)
                 self._filled(row, message.response, answer, options, budget, request_id=row_id)
             except Exception as error:
                 call.check("batch")

@@ -58,10 +58,16 @@ class ComputePool:
         self._quiet.set()
         self._closed = False
 
-    def of(self, *, waits: bool) -> Run:
-        """Return the way to run a call that may wait for something outside the process, which
-        would stop the event loop, or one that only computes.
+    def of(self, *, waits: bool, behind: bool = False) -> Run:
+        """Return the way to run a call.
+
+        Args:
+            waits: Whether it may wait for something outside the process, which would stop the
+                event loop, or only computes.
+            behind: Whether it stands back for single calls.
         """
+        if behind:
+            return self.run_waiting_behind if waits else self.run_behind
         return self.run_waiting if waits else self.run
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -85,6 +91,20 @@ class ComputePool:
 
     async def run_behind(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function once no single call is waiting to be run; raises like `run`."""
+        await self._stand_back()
+        if self._threads is None:
+            return function(*args, **kwargs)
+        # Not counted among the admitted: a row is not what other rows stand back for.
+        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
+
+    async def run_waiting_behind(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function that may wait, in a thread, as `run_behind` does."""
+        await self._stand_back()
+        return await asyncio.wrap_future(self._waiters.submit(function, *args, **kwargs))
+
+    async def _stand_back(self) -> None:
         for _ in range(LOOP_TURNS):
             await asyncio.sleep(0)
         if self._admitted:
@@ -92,10 +112,6 @@ class ComputePool:
                 await asyncio.wait_for(self._quiet.wait(), BEHIND_S_MAX)
         if self._closed:
             raise ShuttingDown
-        if self._threads is None:
-            return function(*args, **kwargs)
-        # Not counted among the admitted: a row is not what other rows stand back for.
-        return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
 
     async def _in(
         self,

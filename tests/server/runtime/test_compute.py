@@ -145,3 +145,14 @@ async def test_call_that_waits_does_not_stop_the_event_loop() -> None:
     gate.set()
     assert await waiting
     pool.close()
+
+
+async def test_row_that_waits_does_not_stop_the_event_loop() -> None:
+    pool, gate = ComputePool(threads=0, waiting_max=0), threading.Event()
+    waiting = asyncio.create_task(pool.of(waits=True, behind=True)(gate.wait))
+    await turns(compute.LOOP_TURNS + 2)
+    assert await pool.of(waits=False)(lambda: "meanwhile") == "meanwhile"
+    assert await pool.of(waits=False, behind=True)(lambda: "behind") == "behind"
+    gate.set()
+    assert await waiting
+    pool.close()
