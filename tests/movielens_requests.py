@@ -47,13 +47,15 @@ def send(stub: Stub, requests: list[Any]) -> list[Answered]:
         if name == "Recommend" and place % 5 == 0:
             batch.append(request)
         elif name == "Recommend" and place % 5 == 1:
-            *_, last = stub.StreamRecommend(pb.StreamRecommendRequest(request=request), timeout=20)
+            *_, last = stub.StreamRecommend(pb.StreamRecommendRequest(request=request), timeout=60)
             assert last.last
             answered.append(Answered(request, last.response))
         else:
-            answered.append(Answered(request, getattr(stub, name)(request, timeout=20)))
+            answered.append(Answered(request, getattr(stub, name)(request, timeout=60)))
         if batch and (len(batch) == BATCH or place == len(requests) - 1):
-            messages = list(stub.BatchRecommend(pb.BatchRecommendRequest(requests=batch)))
+            messages = list(
+                stub.BatchRecommend(pb.BatchRecommendRequest(requests=batch), timeout=60)
+            )
             assert [message.WhichOneof("result") for message in messages] == ["response"] * len(
                 batch
             )

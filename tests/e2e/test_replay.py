@@ -24,6 +24,8 @@ from shortlist_server.observability.log_file import finished_files
 from shortlist_server.replay.reader import read_log
 
 COUNT = 1_000
+PATIENT = ("--default-timeout-ms", "60000")
+"""Rows of a batch have the server's default: nothing is left out on a machine that is busy."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def logged(bundles: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     """A thousand requests, logged in several files; the index is searched in all its ways."""
     folder = tmp_path_factory.mktemp("logged") / "log"
     settings = ("--request-log", folder, "--request-log-file-s", "0.5", "--exact-items-max", "0")
-    with ServingProcess(bundles[0], *settings) as server:
+    with ServingProcess(bundles[0], *settings, *PATIENT) as server:
         answers = answers_of(server.target, make_requests(COUNT))
         code, log = server.end()
     assert code == 0
@@ -109,7 +111,7 @@ def test_same_bundle_answers_the_same_bit_by_bit(
 def test_report_about_another_bundle_is_what_a_server_of_it_answers(
     logged: Logged, bundles: tuple[Path, Path]
 ) -> None:
-    with ServingProcess(bundles[1]) as server:
+    with ServingProcess(bundles[1], *PATIENT) as server:
         live = answers_of(server.target, [answered.again() for answered in logged.answers])
     by_request = {one.request.SerializeToString(deterministic=True): one for one in live}
     counts: Counter[str] = Counter()
