@@ -34,6 +34,7 @@ from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
 from shortlist_server.observability.masking import Masking, make_key, read_key
+from shortlist_server.observability.metrics import Metrics
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleService
@@ -235,7 +236,12 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     gc.collect()
     gc.freeze()
     compute = ComputePool(threads=config.compute_threads, waiting_max=config.waiting_max)
-    server = build_server(config, generation, compute, recorder)
+    metrics = Metrics() if config.metrics_listen else None
+    server = build_server(config, generation, compute, recorder, metrics)
+    stop_metrics = None
+    if metrics is not None and config.metrics_listen:
+        watch(metrics, generation, compute, recorder)
+        stop_metrics = metrics.listen(config.metrics_listen)
     port = await server.start()
     manifest = generation.bundle.manifest
     logger.info(
@@ -257,7 +263,34 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     generation.close()
     if recorder is not None:
         recorder.close()
+    if stop_metrics is not None:
+        stop_metrics()
     logger.info("stopped")
+
+
+def watch(
+    metrics: Metrics,
+    generation: Generation,
+    compute: ComputePool,
+    recorder: RequestLog | None,
+) -> None:
+    """Show in the metrics what other parts keep."""
+    manifest = generation.bundle.manifest
+    metrics.serves(name=manifest.name, version=manifest.version, sha256=generation.bundle.sha256)
+    metrics.watch("items", "Items of the catalogue.", lambda: generation.catalog.size)
+    metrics.watch(
+        "compute_admitted",
+        "Single calls that run in a compute thread or wait for one.",
+        lambda: compute.admitted_count,
+    )
+    if generation.monitor is not None:
+        metrics.watch_recall(generation.monitor.snapshot)
+    if recorder is not None:
+        metrics.watch_count(
+            "request_log_dropped",
+            "Requests that the request log dropped.",
+            lambda: recorder.dropped_count,
+        )
 
 
 def request_log(config: ServerConfig) -> RequestLog | None:
@@ -293,6 +326,7 @@ def build_server(
     generation: Generation,
     compute: ComputePool,
     recorder: Recorder | None = None,
+    metrics: Metrics | None = None,
 ) -> Server:
     """Return a server of one generation that does not listen yet; call it inside the event loop."""
     manifest = generation.bundle.manifest
@@ -305,6 +339,7 @@ def build_server(
             compute=compute,
             default_timeout_s=config.default_timeout_ms / 1e3,
             recorder=recorder,
+            observe=None if metrics is None else metrics.answered,
         ),
         catalog=CatalogService(item_count=generation.catalog.size, monitor=generation.monitor),
         bundle=BundleService(respond.bundle_info(manifest, generation.catalog, identity)),
@@ -314,4 +349,5 @@ def build_server(
             drain_notice_s=config.drain_notice_ms / 1e3,
             drain_s=config.drain_ms / 1e3,
         ),
+        observer=metrics,
     )

@@ -87,6 +87,11 @@ class ServerConfig(BaseSettings):
     drain_ms: int = Field(default=10_000, ge=0, le=600_000)
     """Time that calls in flight get to finish after that, in milliseconds."""
 
+    metrics_listen: str | None = None
+    """Address that Prometheus metrics are served on, HOST:PORT, over HTTP at /metrics; port 0 takes
+    a free one. None, the default, serves none. Only speed.
+    """
+
     request_log: Path | None = None
     """Folder in which requests are logged with their answers, for `shortlist-server replay`; made
     if missing. None, the default, logs none. Needs the extra `replay`. Only speed.
@@ -120,9 +125,11 @@ class ServerConfig(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged, to standard error."""
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _host_and_port(cls, listen: str) -> str:
+    def _host_and_port(cls, listen: str | None) -> str | None:
+        if listen is None:
+            return None
         host, _, port = listen.rpartition(":")
         if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
             raise ValueError(f"expected HOST:PORT with a port from 0 to 65535, got {listen!r}")

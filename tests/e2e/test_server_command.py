@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,34 @@ def test_server_answers_and_stops_cleanly_when_told(serving: Serving) -> None:
     assert code == 0
     assert "serving bundle tiny 1 (60 items)" in log
     assert log.index("stopping") < log.index("stopped")
+    assert "Traceback" not in log
+
+
+def test_metrics_tell_of_calls_and_of_what_was_served(tiny_bundle: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ("--metrics-listen", address, "--recall-share", "1", "--drain-notice-ms", "0")
+    server = Serving(tiny_bundle, *options)
+    query = types.Query(user=types.UserQuery(id="u3"))
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = RecommendationServiceStub(channel)
+        stub.Recommend(pb.RecommendRequest(query=query, limit=4), timeout=10)
+        rows = pb.BatchRecommendRequest(requests=[pb.RecommendRequest(query=query)] * 3)
+        assert len(list(stub.BatchRecommend(rows, timeout=10))) == 3
+        with pytest.raises(grpc.RpcError):
+            stub.Recommend(pb.RecommendRequest(), timeout=10)
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        lines = set(response.read().decode().splitlines())
+    assert 'shortlist_requests_total{code="OK",method="Recommend"} 1.0' in lines
+    assert 'shortlist_requests_total{code="OK",method="BatchRecommend"} 1.0' in lines
+    assert 'shortlist_requests_total{code="INVALID_ARGUMENT",method="Recommend"} 1.0' in lines
+    assert "shortlist_requests_in_flight 0.0" in lines
+    assert 'shortlist_stages_total{outcome="OK",stage="retrieval"} 4.0' in lines
+    assert "shortlist_items 60.0" in lines
+    assert "shortlist_recall_dropped_total 0.0" in lines
+    code, log = server.end(signal.SIGTERM)
+    assert code == 0
     assert "Traceback" not in log
 
 

@@ -11,12 +11,12 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 
 from shortlist_server.errors import ShuttingDown
-from shortlist_server.rpc.status import REQUEST_ID_KEY, status_of
+from shortlist_server.rpc.status import REQUEST_ID_KEY, CallStatus, status_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,22 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
+class CallObserver(Protocol):
+    """Counts calls."""
+
+    def began(self) -> None:
+        """Count a call in."""
+
+    def ended(self, method: str, code: str, seconds: float) -> None:
+        """Count a call out: short name of the method, name of the status code, time it took."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Surrounds the handlers of Shortlist's own services."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: CallObserver | None = None) -> None:
         """Begin with no handlers; each is wrapped once."""
+        self._observer = observer
         self._wrapped: dict[str, Handler] = {}
         self._in_flight = 0
         self._refusing = False
@@ -45,16 +56,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
 
-    def _enter(self) -> None:
-        if self._refusing:
-            raise ShuttingDown
+    @contextlib.asynccontextmanager
+    async def _call(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[None]:
+        """Surround one call: name it, count it, and end it in a status."""
+        current_request_id.set(_request_id(context))
+        begin = time.perf_counter()
+        code = grpc.StatusCode.CANCELLED.name  # where neither of the below is reached
+        if self._observer is not None:
+            self._observer.began()
         self._in_flight += 1
         self._idle.clear()
-
-    def _leave(self) -> None:
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
+        try:
+            if self._refusing:
+                raise ShuttingDown
+            yield
+            code = grpc.StatusCode.OK.name
+        except Exception as error:
+            status = status_of(error, current_request_id.get())
+            code = status.code.name
+            await _abort(context, error, status, method, begin)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+            if self._observer is not None:
+                spent = time.perf_counter() - begin
+                self._observer.ended(method.rpartition("/")[2], code, spent)
 
     async def intercept_service(
         self,
@@ -87,16 +116,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         behavior: Any = handler.unary_unary
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            current_request_id.set(_request_id(context))
-            begin = time.perf_counter()
-            try:
-                self._enter()
-                try:
-                    return await behavior(request, context)
-                finally:
-                    self._leave()
-            except Exception as error:
-                await _abort(context, error, method, begin)
+            async with self._call(method, context):
+                return await behavior(request, context)
 
         return call
 
@@ -108,27 +129,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            current_request_id.set(_request_id(context))
-            begin = time.perf_counter()
-            try:
-                self._enter()
-                try:
-                    async for response in behavior(request, context):
-                        yield response
-                finally:
-                    self._leave()
-            except Exception as error:
-                await _abort(context, error, method, begin)
+            async with self._call(method, context):
+                async for response in behavior(request, context):
+                    yield response
 
         return call
 
 
 async def _abort(
-    context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str, begin: float
+    context: grpc.aio.ServicerContext[Any, Any],
+    error: Exception,
+    status: CallStatus,
+    method: str,
+    begin: float,
 ) -> None:
     """Log an error, and end the call in its status."""
     request_id = current_request_id.get()
-    status = status_of(error, request_id)
     fault = status.code is grpc.StatusCode.INTERNAL
     logger.log(
         logging.ERROR if fault else logging.DEBUG,

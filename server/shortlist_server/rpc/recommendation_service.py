@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -56,6 +56,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         compute: ComputePool,
         default_timeout_s: float,
         recorder: Recorder | None = None,
+        observe: Callable[[Answer], None] | None = None,
     ) -> None:
         """Take the parts of one bundle and the threads to compute in."""
         self._funnel = funnel
@@ -64,6 +65,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self._compute = compute
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
+        self._observe = observe
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
@@ -161,8 +163,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         *,
         request_id: str = "",
     ) -> Response:
-        """Write an answer into a response, and keep both where requests are kept; `request` is
-        None where this is not the whole answer to it.
+        """Write an answer into a response, count it, and keep both where requests are kept;
+        `request` is None where this is not the whole answer to it.
         """
         begin_ns = budget.now_ns()
         budget.check("response")
@@ -183,6 +185,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         for degradation in answer.degraded:
             if degradation.cause is not None:
                 logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
+        if self._observe is not None and request is not None:
+            self._observe(answer)
         if self._recorder is not None and request is not None:
             spent_ns = budget.now_ns() - budget.begin_ns
             self._recorder.record(request, response.items, response.info, spent_ns)

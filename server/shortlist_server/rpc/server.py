@@ -21,7 +21,7 @@ from shortlist.v1 import (
 from shortlist_server.errors import ConfigError
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
-from shortlist_server.rpc.interceptors import CallInterceptor
+from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver
 from shortlist_server.rpc.recommendation_service import RecommendationService
 
 SERVICE_NAMES = (
@@ -68,10 +68,11 @@ class Server:
         bundle: BundleService,
         catalog: CatalogService,
         options: ServerOptions,
+        observer: CallObserver | None = None,
     ) -> None:
         """Register the services; must be called inside the event loop."""
         self._options = options
-        self._calls = CallInterceptor()
+        self._calls = CallInterceptor(observer)
         self._server = grpc.aio.server(
             interceptors=[self._calls],
             options=[

@@ -58,6 +58,11 @@ class ComputePool:
         self._quiet.set()
         self._closed = False
 
+    @property
+    def admitted_count(self) -> int:
+        """Single calls that run in a thread or wait for one."""
+        return self._admitted
+
     def of(self, *, waits: bool, behind: bool = False) -> Run:
         """Return the way to run a call.
 

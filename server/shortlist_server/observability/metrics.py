@@ -1,0 +1,223 @@
+"""Prometheus metrics on a port of their own. The only importer of prometheus_client.
+
+Names and units follow https://prometheus.io/docs/practices/naming/. `docs/metrics.md` lists them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from threading import Thread
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shortlist_server.errors import ConfigError
+from shortlist_server.funnel.types import Answer, Outcome
+from shortlist_server.index.plan import SearchPlan
+from shortlist_server.index.recall import RecallSnapshot
+
+logger = logging.getLogger(__name__)
+
+# The time at which each counter began would double their number, and nothing asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+SECONDS = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01),
+    *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Bounds of the histograms of times: kernels take tenths of a millisecond."""
+CANDIDATES = (0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 4_096)
+
+
+class Metrics:
+    """Counts what the server does. Every method returns at once."""
+
+    def __init__(self) -> None:
+        """Begin with nothing counted."""
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self._calls = self._counter("requests", "Calls that ended.", "method", "code")
+        self._call_seconds = self._seconds("request", "Time from request to end.", "method")
+        self._in_flight = self._gauge("requests_in_flight", "Calls that have not ended.")
+        self._stage_seconds = self._seconds("stage", "Time that a stage took.", "stage")
+        self._stages = self._counter("stages", "Stages that ran.", "stage", "outcome")
+        self._sources = self._counter("sources", "Sources that were asked.", "kind", "outcome")
+        self._searches = self._counter("searches", "Searches of the embeddings.", "plan")
+        self._degraded = self._counter(
+            "degraded", "Parts of the funnel that answers did without.", "stage", "reason"
+        )
+        self._short = self._counter("short_lists", "Answers of too few items.", "reason")
+        self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
+        self._candidates = Histogram(
+            "shortlist_candidates",
+            "Candidates of an answer.",
+            buckets=CANDIDATES,
+            registry=self.registry,
+        )
+        self._bundle = self._gauge(
+            "bundle_info", "1 for the bundle that serves.", "name", "version", "sha256"
+        )
+        # Looking a child up by its labels takes longer than counting.
+        self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
+
+    def began(self) -> None:
+        """Count a call in."""
+        self._in_flight.inc()
+
+    def ended(self, method: str, code: str, seconds: float) -> None:
+        """Count a call out.
+
+        Args:
+            method: Short name of the method, `Recommend`.
+            code: Name of the status code, `OK`.
+            seconds: How long it took.
+        """
+        self._in_flight.dec()
+        self._of(self._calls, method, code).inc()
+        self._of(self._call_seconds, method).observe(seconds)
+
+    def answered(self, answer: Answer) -> None:
+        """Count what an answer was made of."""
+        for stage in answer.stages:
+            self._of(self._stages, stage.name, stage.outcome.value).inc()
+            if stage.outcome is Outcome.OK:
+                self._of(self._stage_seconds, stage.name).observe(stage.duration_ns / 1e9)
+            if stage.name == "retrieval":
+                self._candidates.observe(stage.items_out)
+        for source in answer.sources:
+            self._of(self._sources, source.kind, source.outcome.value).inc()
+            if (plan := SearchPlan.parse(source.plan.rpartition(": ")[2])) is not None:
+                self._of(self._searches, plan.kind).inc()
+        for degradation in answer.degraded:
+            self._of(self._degraded, degradation.stage, degradation.reason.value).inc()
+        if answer.shortfall is not None:
+            self._of(self._short, answer.shortfall.value).inc()
+        if answer.cold_start is not None:
+            self._of(self._cold, answer.cold_start.value).inc()
+
+    def serves(self, *, name: str, version: str, sha256: str) -> None:
+        """Name the bundle that serves from now on, in place of the one before."""
+        self._bundle.clear()
+        self._bundle.labels(name, version, sha256).set(1)
+
+    def watch(self, name: str, documentation: str, value: Callable[[], float]) -> None:
+        """Show a number that something else keeps, as it is when it is asked for."""
+        self._gauge(name, documentation).set_function(value)
+
+    def watch_count(self, name: str, documentation: str, value: Callable[[], int]) -> None:
+        """Show a number that something else counts up."""
+        self.registry.register(_Count(f"shortlist_{name}", documentation, value))
+
+    def watch_recall(self, snapshot: Callable[[], RecallSnapshot]) -> None:
+        """Show what the recall monitor knows."""
+        self.registry.register(_Recall(snapshot))
+
+    def listen(self, address: str) -> Callable[[], None]:
+        """Answer `GET /metrics`, in a thread.
+
+        Args:
+            address: HOST:PORT.
+
+        Returns:
+            What ends it.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        host, _, port = address.rpartition(":")
+        try:
+            server, thread = start_http_server(
+                int(port), addr=host.strip("[]"), registry=self.registry
+            )
+        except OSError as error:
+            raise ConfigError(f"metrics_listen: cannot bind {address}: {error}") from error
+
+        logger.info("metrics on port %d", server.server_port)
+
+        def end(thread: Thread = thread) -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return end
+
+    def _of(self, metric: Counter | Histogram, *labels: str) -> Any:
+        key = (id(metric), labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"shortlist_{name}", documentation, labels, registry=self.registry)
+
+    def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(f"shortlist_{name}", documentation, labels, registry=self.registry)
+
+    def _seconds(self, name: str, documentation: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"shortlist_{name}_duration_seconds",
+            documentation,
+            labels,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+
+class _Count(Collector):
+    """A counter that something else keeps."""
+
+    def __init__(self, name: str, documentation: str, value: Callable[[], int]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._value = value
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Yield the count as it is now."""
+        yield CounterMetricFamily(self._name, self._documentation, value=self._value())
+
+
+class _Recall(Collector):
+    """The recall monitor's figures, by share of the catalogue that the searches allowed."""
+
+    def __init__(self, snapshot: Callable[[], RecallSnapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """Yield the figures as they are now."""
+        labels = ("selectivity_min", "selectivity_max")
+        recall = GaugeMetricFamily(
+            "shortlist_recall",
+            "Share of the true neighbours that searches found, since the start.",
+            labels=labels,
+        )
+        checked = CounterMetricFamily(
+            "shortlist_recall_queries", "Searches that were checked.", labels=labels
+        )
+        snapshot = self._snapshot()
+        for bucket in snapshot.buckets:
+            bounds = [f"{bucket.selectivity_min:g}", f"{bucket.selectivity_max:g}"]
+            checked.add_metric(bounds, bucket.query_count)
+            if bucket.recall is not None:
+                recall.add_metric(bounds, bucket.recall)
+        yield recall
+        yield checked
+        yield CounterMetricFamily(
+            "shortlist_recall_dropped",
+            "Searches that were to be checked and were not, since too many waited.",
+            value=snapshot.dropped_count,
+        )
