@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
-from shortlist.v1 import bundle_pb2_grpc, recommendation_pb2_grpc
+from shortlist.v1 import bundle_pb2_grpc, errors_pb2, recommendation_pb2_grpc
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +57,24 @@ def take_apart(error: Any) -> Refusal:
 @pytest.fixture(scope="session")
 def refuse() -> Any:
     return refusal_of
+
+
+@pytest.fixture(scope="session")
+def check_refused(stub: recommendation_pb2_grpc.RecommendationServiceStub) -> Any:
+    """Checks that a call is refused as INVALID_ARGUMENT: its reason and field, a part of what it
+    expected, and the beginning of what it got.
+    """
+
+    def check(call: tuple[str, Any], reason: str, field: str, expected: str, got: str) -> None:
+        method, request = call
+        refusal = refusal_of(getattr(stub, method), request)
+        assert (refusal.code, refusal.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+        assert refusal.info.domain == "shortlist"
+        assert refusal.info.metadata["field"] == field
+        assert expected in refusal.info.metadata["expected"]
+        assert refusal.info.metadata["got"].startswith(got)
+        assert refusal.message.startswith(f"{field}: expected ")
+        assert [violation.field for violation in refusal.violations] == [field]
+        assert errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
+
+    return check
