@@ -174,7 +174,7 @@ def test_degraded_answers_replay_to_the_same_lists(
         )
         for user in range(1, 61)
     ]
-    hurry = ("--source-share", "0.00001", "--diversity-share", "0.00001")
+    hurry = ("--source-share", "1e-9", "--diversity-share", "1e-9")
     with ServingProcess(bundles[0], "--request-log", tmp_path / "log", *hurry) as server:
         answers = answers_of(server.target, requests)
     with ServingProcess(bundles[0]) as server:
