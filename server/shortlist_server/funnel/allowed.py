@@ -16,15 +16,23 @@ class Selection:
     An engine that filters by itself takes the text and never makes the mask.
     """
 
-    def __init__(self, text: str, evaluate: Callable[[], Mask]) -> None:
+    def __init__(
+        self,
+        text: str,
+        evaluate: Callable[[], Mask],
+        evaluate_within: Callable[[Callable[[], None]], Mask] | None = None,
+    ) -> None:
         """Take the filter.
 
         Args:
             text: The filter in canonical form.
             evaluate: Returns bool [items], True where an item matches. Called once, at most.
+            evaluate_within: The same for a filter of many conditions: takes a checkpoint, and
+                calls it before each. What it raises ends the work.
         """
         self.text = text
         self._evaluate = evaluate
+        self._evaluate_within = evaluate_within
 
     @cached_property
     def mask(self) -> Mask:
@@ -32,6 +40,14 @@ class Selection:
         mask = self._evaluate()
         mask.flags.writeable = False
         return mask
+
+    def make(self, checkpoint: Callable[[], None]) -> None:
+        """Make the mask, unless it is there already; what the checkpoint raises ends that."""
+        if self._evaluate_within is None or "mask" in vars(self):
+            return
+        mask = self._evaluate_within(checkpoint)
+        mask.flags.writeable = False
+        vars(self)["mask"] = mask
 
     @cached_property
     def count(self) -> int:

@@ -108,6 +108,8 @@ class Gatherer:
             DeadlineExceeded: the budget was gone before any source had answered.
             RequestError: a source cannot do what it is asked.
         """
+        if query.allowed.selection is not None:
+            query.allowed.selection.make(budget.checkpoint("retrieval"))
         runs = self._runs(query, encoded, options, budget)
         self._ask(runs, options.replay, budget)
         if all(run.result.outcome is Outcome.SKIPPED for run in runs):

@@ -12,6 +12,7 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -35,6 +36,7 @@ from shortlist_server.funnel.filter import (
     canonical,
     joined,
 )
+from shortlist_server.index.vector_index import Checkpoint
 
 NEAR_COUNT = 5
 """How many attributes of a similar name an error lists first."""
@@ -192,7 +194,7 @@ class AttributeFilters:
             if (known := self._cache.get(text)) is not None:
                 self._cache.move_to_end(text)
                 return known
-        made = Selection(text, lambda: self.mask(filter_))
+        made = Selection(text, lambda: self.mask(filter_), partial(self.mask, filter_))
         with self._lock:
             made = self._cache.setdefault(text, made)
             while len(self._cache) > self._entries_max:
@@ -218,15 +220,18 @@ class AttributeFilters:
         column = self.column(filter_.attribute, f"{filter_.field}.attribute")
         _check_condition(filter_, column)
 
-    def mask(self, filter_: Filter) -> Mask:
-        """Return which items match, bool [items], for a filter that was checked."""
+    def mask(self, filter_: Filter, checkpoint: Checkpoint = lambda: None) -> Mask:
+        """Return which items match, bool [items], for a filter that was checked.
+
+        The checkpoint is called before each part of a list; what it raises ends the work.
+        """
         match filter_:
             case AllOf():
-                return self._fold(filter_.filters, np.logical_and)
+                return self._fold(filter_.filters, np.logical_and, checkpoint)
             case AnyOf():
-                return self._fold(filter_.filters, np.logical_or)
+                return self._fold(filter_.filters, np.logical_or, checkpoint)
             case NoneOf():
-                return ~self._fold(filter_.filters, np.logical_or)
+                return ~self._fold(filter_.filters, np.logical_or, checkpoint)
             case IsIn():
                 return self.columns[filter_.attribute].one_of(filter_.values)
             case Range():
@@ -238,11 +243,15 @@ class AttributeFilters:
             case Exists():
                 return self.columns[filter_.attribute].exists()
 
-    def _fold(self, filters: Sequence[Filter], join: Callable[..., Mask]) -> Mask:
+    def _fold(
+        self, filters: Sequence[Filter], join: Callable[..., Mask], checkpoint: Checkpoint
+    ) -> Mask:
+        checkpoint()
         # A copy: a mask that a column keeps must not be changed.
-        mask = self.mask(filters[0]).copy()
+        mask = self.mask(filters[0], checkpoint).copy()
         for part in filters[1:]:
-            join(mask, self.mask(part), out=mask)
+            checkpoint()
+            join(mask, self.mask(part, checkpoint), out=mask)
         return mask
 
 

@@ -124,13 +124,15 @@ class SpiedCatalog:
         selection: Selection | None = self._own.select(wanted, unwanted)
         if selection is None:
             return None
-        mask = selection.mask
+        made = selection.mask
 
-        def evaluate() -> Mask:
-            self._begin("mask")
-            return mask
+        def evaluate(checkpoint: Callable[[], None]) -> Mask:
+            for _ in range(3):  # three conditions
+                checkpoint()
+                self._begin("mask")
+            return made.copy()
 
-        return Selection(selection.text, evaluate)
+        return Selection(selection.text, lambda: evaluate(lambda: None), evaluate)
 
 
 @pytest.fixture(scope="module")

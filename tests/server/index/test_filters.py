@@ -277,3 +277,30 @@ def test_codes_of_an_item_are_equal_where_its_values_are() -> None:
                 assert same == (cells[row] == cells[other])
             elif cells[row] is None:
                 assert not len(column.codes_of(row))
+
+
+@pytest.mark.parametrize("kind", [AllOf, AnyOf, NoneOf])
+def test_a_filter_of_many_conditions_looks_at_the_clock_before_each(
+    kind: type[AllOf | AnyOf | NoneOf],
+) -> None:
+    attributes = filters()
+    parts = tuple(Range(attribute="number", low=bound) for bound in range(9))
+    filter_ = AnyOf((Exists(attribute="text"), kind(parts)))
+    selection = attributes.select(filter_)
+    assert selection is not None
+    looks = [0]
+
+    def checkpoint() -> None:
+        looks[0] += 1
+        if looks[0] == 7:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        selection.make(checkpoint)
+    # What was given up is made by who has time.
+    selection.make(checkpoint)
+    assert looks == [7 + 11]
+    assert selection.mask.tolist() == attributes.mask(filter_).tolist()
+    assert not selection.mask.flags.writeable
+    selection.make(checkpoint)
+    assert looks == [7 + 11]

@@ -226,7 +226,7 @@ def test_excluded_items_are_fetched_on_top_of_those_wanted(
 
 
 def test_more_is_fetched_where_fewer_of_those_near_the_query_are_allowed(
-    make: Make, vectors: np.ndarray
+    make: Make, vectors: np.ndarray, graph: NotingGraph
 ) -> None:
     """A filter that lets half of all through, and hardly any near this query."""
     query = vectors[0]
@@ -236,11 +236,18 @@ def test_more_is_fetched_where_fewer_of_those_near_the_query_are_allowed(
     against = Allowed(COUNT, Selection("against", lambda: mask), NO_ROWS)
     searcher = make(scan_ns=1e6, gather_ns=1e6, visit_ns=1e5)
     usual = search(searcher, query, 20, allowed(0.5))[1]
+    graph.asked.clear()
     found, plan = search(searcher, query, 20, against)
-    assert usual.kind == "over_fetch"
-    assert (plan.kind, plan.fetched > 10 * usual.fetched) in (
-        ("over_fetch", True), ("exact", False), ("exact_rows", False),
-    )  # fmt: skip
+    assert (usual.kind, plan.kind) == ("over_fetch", "over_fetch")
+    assert plan.fetched > 10 * usual.fetched
+    assert len(graph.asked) == 2
+    truth = set(true_rows(vectors, query, 20, against))
+    assert len(truth & set(found.rows.tolist())) >= 15
+    # Asking the filter in the graph would take longer than 3 ms where so few are allowed.
+    slow = make(scan_ns=1e6, gather_ns=2e6, fetched_max=0, visit_ns=KERNEL_NS_MAX / 150)
+    assert search(slow, query, 20, allowed(0.5))[1].kind == "filtered"
+    found, plan = search(slow, query, 20, against)
+    assert plan.kind == "exact"
     assert found.rows.tolist() == true_rows(vectors, query, 20, against)
 
 
