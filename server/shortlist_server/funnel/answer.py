@@ -30,8 +30,10 @@ def cold_start_basis(resolved: ResolvedQuery, encoded: EncodedQuery) -> ColdStar
     return ColdStartBasis.FEATURES
 
 
-def most_candidates(resolved: ResolvedQuery, options: Options) -> int:
-    """Return how many candidates the sources may give together."""
+def most_candidates(resolved: ResolvedQuery, candidates: Candidates, options: Options) -> int:
+    """Return how many candidates the sources that were asked may give together."""
+    if len(candidates.reports) > len(resolved.sources):
+        return options.candidate_count  # popularity, in place of sources that do not apply
     return sum(source.candidate_count or options.candidate_count for source in resolved.sources)
 
 

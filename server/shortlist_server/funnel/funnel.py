@@ -115,7 +115,7 @@ class Funnel:
         candidates = self._retrieve(resolved, encoded, options, trace)
         if options.limit:
             return self._select(resolved, encoded, candidates, Ranking(), options, trace)
-        options = replace(options, limit=most_candidates(resolved, options))
+        options = replace(options, limit=most_candidates(resolved, candidates, options))
         answer = self._select(resolved, encoded, candidates, Ranking(), options, trace)
         if len(resolved.sources) > 1 and answer.shortfall is Shortfall.SOURCES_EXHAUSTED:
             # Several sources find some items together: nobody asked for the sum.

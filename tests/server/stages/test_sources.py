@@ -202,6 +202,9 @@ def test_where_all_sources_are_skipped_popularity_answers_under_a_name_that_is_f
         "nearest": ("SKIPPED", 0),
         "popularity": ("OK", 60),
     }
+    # Of the sources that do not apply the numbers do not count.
+    few = SourceOptions(name="mine", candidate_count=2)
+    assert len(retrieve(configured, nobody, sources=(few,), limit=0).items.rows) == 60
     taken = SourceOptions(
         name="popularity", settings=Popular(attribute="genres", feature="user.genres")
     )
