@@ -129,8 +129,9 @@ async def _options(stub: Any, rounds: int) -> list[dict[str, Any]]:
         names = list(variants)
         for number in draw.permutation(len(names)):
             name = names[number]
+            request = _request(user, variants[name])
             begin = time.perf_counter()
-            answer = await stub.Recommend(_request(user, variants[name]), timeout=TIMEOUT_S)
+            answer = await stub.Recommend(request, timeout=TIMEOUT_S)
             if user < rounds // 10:
                 continue  # the first ones warm up
             whole.setdefault(name, []).append((time.perf_counter() - begin) * 1e3)

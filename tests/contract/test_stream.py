@@ -143,3 +143,27 @@ def test_a_stream_whose_caller_has_gone_is_not_refined(
     begun = encoder.step_count
     assert len(stub.Recommend(request_of(0.0), timeout=10).items) == 10
     assert encoder.step_count <= begun + 1  # what had begun may end
+
+
+def test_a_refinement_takes_no_place_from_calls_without_a_list_and_is_not_refused(
+    tiny_bundle: Path, generation: Generation, server: Any
+) -> None:
+    encoder = Encoder(generation.funnel._encoder)
+    altered_generation = altered(generation, encoder=encoder)
+    running = type(server)(tiny_bundle, altered_generation, compute_threads=1, waiting_max=0)
+    with grpc.insecure_channel(running.target) as channel:
+        stub = Stub(channel)
+        call = stub.StreamRecommend(pb.StreamRecommendRequest(request=request_of(0.6)), timeout=20)
+        assert not next(call).last
+        assert encoder.begun.wait(timeout=10)
+        other = stub.Recommend.future(request_of(0.0), timeout=20)
+        # It is in, behind the refinement: one more call is refused.
+        while running.compute.admitted_count == 0:
+            assert not other.done()
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Recommend(request_of(0.0), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        encoder.go_on.set()
+        assert next(call).last
+        assert len(other.result().items) == 10
+    running.stop()

@@ -45,7 +45,7 @@ class ItemRows:
             bits = len(item_ids).bit_length()
             self._shift = np.uint64(64 - bits)
             buckets = np.arange(1 << bits, dtype=np.uint64) << self._shift
-            self._starts = np.searchsorted(self._sorted, buckets)
+            self._starts = np.searchsorted(self._sorted, buckets).astype(np.int32)
             # Two ids of one hash: the second would never be found.
             self._together = bool((self._sorted[1:] != self._sorted[:-1]).all())
 

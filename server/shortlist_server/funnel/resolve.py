@@ -74,7 +74,9 @@ def resolve(
     if options.exclude_seen:
         excluded += [seen, sent_rows]
     allowed = Allowed(
-        catalog.size, catalog.select(options.filter, options.excluded_filter), _union(excluded)
+        catalog.size,
+        catalog.select(options.filter, options.excluded_filter),
+        _union(excluded, catalog.size),
     )
     for position, cap in enumerate(options.selection.caps):
         catalog.check_attribute(cap.attribute, f"selection.caps[{position}].attribute")
@@ -273,10 +275,12 @@ def _attributes(wanted: tuple[str, ...], catalog: Catalog, notes: Notes) -> tupl
     return tuple(dict.fromkeys(name for name in wanted if name in names))
 
 
-def _union(parts: list[Rows]) -> Rows:
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return NO_ROWS
-    # Not np.unique, which hashes: ten times as long for 10,000 rows.
-    rows = np.sort(np.concatenate(parts))
-    return rows[np.concatenate(([True], rows[1:] != rows[:-1]))]
+def _union(parts: list[Rows], size: int) -> Rows:
+    """Return the rows of all parts of a catalogue of so many items, rising, each once."""
+    rows = np.concatenate(parts)
+    if len(rows) * 64 < size:
+        return np.unique(rows)
+    # For many it takes a tenth of the time to mark them.
+    marked = np.zeros(size, np.bool_)
+    marked[rows] = True
+    return np.flatnonzero(marked)

@@ -88,7 +88,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         asked = request.request
         check.recommend_request(asked)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
-        compute = self._compute.of(waits=self._funnel.waits(options))
+        waits = self._funnel.waits(options)
+        compute = self._compute.of(waits=waits)
         lists = self._funnel.stream(query, options, budget)
         while (step := await compute(next, lists, None)) is not None:
             message = pb.StreamRecommendResponse(refinement=step.refinement, last=step.last)
@@ -96,6 +97,9 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 asked if step.last else None, message.response, step.answer, options, budget
             )
             yield message
+            # There is a list: what refines it stands back for calls that have none, and is not
+            # refused for load.
+            compute = self._compute.of(waits=waits, behind=True)
 
     async def BatchRecommend(
         self, request: pb.BatchRecommendRequest, context: Context
