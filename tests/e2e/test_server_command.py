@@ -55,13 +55,17 @@ class Serving:
         _, log = self.process.communicate(timeout=30)
         return self.process.returncode, log
 
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
 
 @pytest.fixture
 def serving(tiny_bundle: Path) -> Iterator[Serving]:
     server = Serving(tiny_bundle, "--drain-notice-ms", "0")
     yield server
-    server.process.kill()
-    server.process.communicate()
+    server.kill()
 
 
 def test_server_answers_and_stops_cleanly_when_told(serving: Serving) -> None:
@@ -80,12 +84,15 @@ def test_server_answers_and_stops_cleanly_when_told(serving: Serving) -> None:
     assert "Traceback" not in log
 
 
-def test_metrics_tell_of_calls_and_of_what_was_served(tiny_bundle: Path) -> None:
+def test_metrics_tell_of_calls_and_of_what_was_served(
+    tiny_bundle: Path, request: pytest.FixtureRequest
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     options = ("--metrics-listen", address, "--recall-share", "1", "--drain-notice-ms", "0")
     server = Serving(tiny_bundle, *options)
+    request.addfinalizer(server.kill)
     query = types.Query(user=types.UserQuery(id="u3"))
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         stub = RecommendationServiceStub(channel)

@@ -63,27 +63,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Surround one call: name it, count it, and end it in a status."""
         current_request_id.set(_request_id(context))
         begin = time.perf_counter()
-        code = grpc.StatusCode.CANCELLED.name  # where neither of the below is reached
         if self._observer is not None:
             self._observer.began()
+        code = grpc.StatusCode.CANCELLED  # where neither of the below is reached
+        failure = None
         self._in_flight += 1
         self._idle.clear()
         try:
-            if self._refusing:
-                raise ShuttingDown
-            yield
-            code = grpc.StatusCode.OK.name
-        except Exception as error:
-            status = status_of(error, current_request_id.get())
-            code = status.code.name
-            await _abort(context, error, status, method, begin)
+            try:
+                if self._refusing:
+                    raise ShuttingDown
+                yield
+                code = grpc.StatusCode.OK
+            except Exception as error:
+                failure = error
+                status = status_of(error, current_request_id.get())
+                code = status.code
+            finally:
+                # Before the caller is told: who has an answer finds it counted.
+                if self._observer is not None:
+                    spent = time.perf_counter() - begin
+                    self._observer.ended(method.rpartition("/")[2], code.name, spent)
+            if failure is not None:
+                await _abort(context, failure, status, method, begin)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
-            if self._observer is not None:
-                spent = time.perf_counter() - begin
-                self._observer.ended(method.rpartition("/")[2], code, spent)
 
     async def intercept_service(
         self,
@@ -156,7 +162,11 @@ async def _abort(
         error,
         exc_info=fault,
     )
-    await context.abort(status.code, status.message, status.metadata(request_id))
+    try:
+        await context.abort(status.code, status.message, status.metadata(request_id))
+    except grpc.aio.InternalError as gone:
+        # The call has ended without us: its caller has given up, or its deadline is gone.
+        raise asyncio.CancelledError from gone
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
