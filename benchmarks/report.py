@@ -38,6 +38,11 @@ def main() -> None:
         *filter_lines(bench["filters"]),
         *option_lines(bench["options"]),
     ]
+    overload = RESULTS / "overload.json"
+    if overload.exists():
+        runs = json.loads(overload.read_text())["runs"]
+        lines += overload_lines(runs)
+        plot_overload(runs)
     tutorial = RESULTS / "tutorial.json"
     if tutorial.exists():
         lines += tutorial_lines(json.loads(tutorial.read_text()))
@@ -98,18 +103,20 @@ def load_lines(jobs: list[dict[str, Any]]) -> list[str]:
         "## Latency and throughput",
         "",
         "`Recommend` over a real socket, closed loop, from one Python asyncio process (which "
-        "limits the light job itself).",
+        "limits the light job itself). A call that is refused for load is made again at once; its "
+        "latency is that of all its attempts.",
         "",
         "![Latency against callers](benchmarks-load.svg)",
         "",
-        "| job | callers | requests/s | p50 ms | p90 ms | p99 ms | recall, served |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| job | callers | requests/s | refused | p50 ms | p90 ms | p99 ms | recall, served |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for job in jobs:
         for load in job["load"]:
             latency = load["latency_us"]
             lines.append(
                 f"| {job['name']} | {load['callers']} | {load['per_second']:.0f} | "
+                f"{load['refused']} | "
                 f"{latency['p50'] / 1e3:.2f} "
                 f"| {latency['p90'] / 1e3:.2f} | {latency['p99'] / 1e3:.2f} | "
                 f"{job['recall']['served']:.3f} |"
@@ -216,6 +223,39 @@ def option_lines(options: dict[str, Any]) -> list[str]:
     return lines
 
 
+def overload_lines(runs: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "## Overload",
+        "",
+        "`make bench-overload`: the standard job, calls at random (Poisson) at shares of the "
+        "saturation rate, which a closed loop of 16 callers found that ask again when they are "
+        "refused. Deadline 1 s; latency of the calls that were answered.",
+        "",
+        "![Goodput and p99 against offered load](benchmarks-overload.svg)",
+    ]
+    for run in runs:
+        lines += [
+            "",
+            f"`compute_threads = {run['compute_threads']}`, saturation {run['saturation']:.0f}/s:",
+            "",
+            "| offered | sent/s | answered/s | of saturation | refused | too late | p50 ms | "
+            "p99 ms | p99 to half load |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        half = next(rate["latency_ms"]["p99"] for rate in run["rates"] if rate["share"] == 0.5)
+        for rate in run["rates"]:
+            total, latency = sum(rate["ends"].values()), rate["latency_ms"]
+            lines.append(
+                f"| {rate['share']:.0%} | {rate['sent_per_second']:.0f} | {rate['goodput']:.0f} | "
+                f"{rate['goodput'] / run['saturation']:.0%} | "
+                f"{rate['ends'].get('RESOURCE_EXHAUSTED', 0) / total:.1%} | "
+                f"{rate['ends'].get('DEADLINE_EXCEEDED', 0) / total:.1%} | "
+                f"{latency['p50']:.1f} | {latency['p99']:.1f} | {latency['p99'] / half:.2f} |"
+            )
+    return lines
+
+
 def tutorial_lines(tutorial: dict[str, Any]) -> list[str]:
     lines = [
         "",
@@ -251,6 +291,35 @@ def tutorial_lines(tutorial: dict[str, Any]) -> list[str]:
     return lines
 
 
+def plot_overload(runs: list[dict[str, Any]]) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
+    for run, colour in zip(runs, COLOURS, strict=False):
+        name = f"compute_threads = {run['compute_threads']}"
+        shares = [rate["share"] for rate in run["rates"]]
+        goodput = [rate["goodput"] / run["saturation"] for rate in run["rates"]]
+        left.plot(shares, goodput, marker="o", color=colour, label=name)
+        p99 = [rate["latency_ms"]["p99"] for rate in run["rates"]]
+        right.plot(shares, p99, marker="o", color=colour, label=name)
+    left.set_ylabel("answered, of saturation", color=TEXT)
+    left.set_ylim(bottom=0)
+    right.set_ylabel("p99 of the answered, ms", color=TEXT)
+    right.set_yscale("log")
+    for axes in (left, right):
+        axes.set_xlabel("offered, of saturation", color=TEXT)
+        axes.legend(labelcolor=TEXT, framealpha=0, fontsize=8)
+        dress(axes)
+    figure.tight_layout()
+    figure.savefig(DOCS / "benchmarks-overload.svg", transparent=True, metadata={"Date": None})
+
+
+def dress(axes: Any) -> None:
+    """Make axes readable on light and dark."""
+    axes.tick_params(colors=TEXT, which="both")
+    for spine in axes.spines.values():
+        spine.set_color(TEXT)
+    axes.grid(color=TEXT, alpha=0.25)
+
+
 def plot_load(jobs: list[dict[str, Any]]) -> None:
     figure, axes = plt.subplots(figsize=(7, 3.6))
     for job, colour in zip(jobs, COLOURS, strict=False):
@@ -263,10 +332,7 @@ def plot_load(jobs: list[dict[str, Any]]) -> None:
     axes.set_xlabel("requests per second (1, 4, 16 callers)", color=TEXT)
     axes.set_ylabel("latency, ms", color=TEXT)
     axes.set_yscale("log")
-    axes.tick_params(colors=TEXT, which="both")
-    for spine in axes.spines.values():
-        spine.set_color(TEXT)
-    axes.grid(color=TEXT, alpha=0.25)
+    dress(axes)
     axes.legend(labelcolor=TEXT, framealpha=0, fontsize=8)
     figure.tight_layout()
     figure.savefig(DOCS / "benchmarks-load.svg", transparent=True, metadata={"Date": None})

@@ -235,7 +235,11 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    compute = ComputePool(threads=config.compute_threads, waiting_max=config.waiting_max)
+    compute = ComputePool(
+        threads=config.compute_threads,
+        waiting_max=config.waiting_max,
+        wait_s_max=config.wait_ms_max / 1e3,
+    )
     metrics = Metrics() if config.metrics_listen else None
     server = build_server(config, generation, compute, recorder, metrics)
     stop_metrics = None

@@ -45,8 +45,14 @@ class ServerConfig(BaseSettings):
     """
 
     waiting_max: int = Field(default=256, ge=0, le=1_000_000)
-    """Requests that may wait for a compute thread, if there are any; one more is answered
+    """Requests that may wait for a compute thread, or for the event loop; one more is answered
     RESOURCE_EXHAUSTED.
+    """
+
+    wait_ms_max: int = Field(default=100, ge=1, le=3_600_000)
+    """Longest that a request may wait for its turn, in milliseconds; then it is answered
+    RESOURCE_EXHAUSTED. Where requests have been waiting without a pause for as long, 10 ms, or the
+    time that five requests take: what the server can do is then done in time.
     """
 
     exact_items_max: int = Field(default=10_000, ge=0)

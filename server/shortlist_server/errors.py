@@ -158,17 +158,23 @@ class DeadlineExceeded(ShortlistError):
 
 
 class Overloaded(ShortlistError):
-    """As many requests are waiting as the server admits.
+    """As many requests are waiting as the server admits, or this one has waited too long.
 
     Attributes:
+        limit: What is more than the server can do.
         retry_delay_ms: When it is worth coming back, in milliseconds.
     """
 
-    def __init__(self, *, waiting_max: int, retry_delay_ms: int) -> None:
-        super().__init__(
-            f"{waiting_max} requests are waiting already; retry in {retry_delay_ms} ms"
-        )
-        self.waiting_max = waiting_max
+    def __init__(
+        self, *, waiting_max: int, retry_delay_ms: int, waited_ms: float | None = None
+    ) -> None:
+        if waited_ms is None:
+            self.limit = f"at most {waiting_max} requests waiting"
+            why = f"{waiting_max} requests are waiting already"
+        else:
+            self.limit = "fewer requests than the server is asked"
+            why = f"more is asked than the server can do: this request waited {waited_ms:.0f} ms"
+        super().__init__(f"{why}; retry in {retry_delay_ms} ms")
         self.retry_delay_ms = retry_delay_ms
 
 

@@ -80,7 +80,7 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 code=grpc.StatusCode.RESOURCE_EXHAUSTED,
                 message=str(error),
                 details=(
-                    _info("OVERLOADED", expected=f"at most {error.waiting_max} requests waiting"),
+                    _info("OVERLOADED", expected=error.limit),
                     RetryInfo(retry_delay=delay),
                 ),
             )

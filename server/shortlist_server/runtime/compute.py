@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
 from shortlist_server.errors import Overloaded, ShuttingDown
+from shortlist_server.runtime.loop_queue import LoopQueue
+from shortlist_server.runtime.overload import RETRY_DELAY_MS, ControlledDelay
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-RETRY_DELAY_MS = 100
 LOOP_TURNS = 6
 """Turns of the event loop that a call takes from the socket to the funnel: so many are left to
 single calls before each row of a batch.
@@ -35,14 +38,17 @@ class Run(Protocol):
 class ComputePool:
     """Runs the funnel for the servicers."""
 
-    def __init__(self, *, threads: int, waiting_max: int) -> None:
+    def __init__(self, *, threads: int, waiting_max: int, wait_s_max: float = 0.1) -> None:
         """Begin with no threads; they start as work comes.
 
         Args:
             threads: Calls that run at the same time; 0 runs each in the event loop, one after the
                 other.
-            waiting_max: Calls that may wait for a thread.
+            waiting_max: Calls that may wait for a thread, or for the loop.
+            wait_s_max: Longest wait, in seconds; where calls wait all the time, less.
         """
+        self._delay = ControlledDelay(wait_s_max)
+        self._in_loop = LoopQueue(waiting_max=waiting_max, delay=self._delay)
         self._threads = (
             ThreadPoolExecutor(threads, thread_name_prefix="compute") if threads else None
         )
@@ -50,6 +56,7 @@ class ComputePool:
         self._waiters = ThreadPoolExecutor(
             max(1, threads + waiting_max), thread_name_prefix="waiting"
         )
+        self._at_once = threads
         self._admitted_max = threads + waiting_max
         self._waiting_max = waiting_max
         self._admitted = 0
@@ -60,8 +67,8 @@ class ComputePool:
 
     @property
     def admitted_count(self) -> int:
-        """Single calls that run in a thread or wait for one."""
-        return self._admitted
+        """Single calls that run in a thread, or wait for one or for the event loop."""
+        return self._admitted + len(self._in_loop)
 
     def of(self, *, waits: bool, behind: bool = False) -> Run:
         """Return the way to run a call.
@@ -79,20 +86,20 @@ class ComputePool:
         """Run a function. A call whose caller has gone before its turn is not run.
 
         Raises:
-            Overloaded: as many calls wait for a thread as may.
+            Overloaded: as many calls wait as may, or this one has waited too long.
             ShuttingDown: the pool is closed.
         """
         if self._closed:
             raise ShuttingDown
         if self._threads is None:
-            return function(*args, **kwargs)
-        return await self._in(self._threads, function, *args, **kwargs)
+            return await self._in_loop.run(partial(function, *args, **kwargs))
+        return await self._in(self._threads, self._timely(function, *args, **kwargs))
 
     async def run_waiting(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function that may wait, in a thread; raises like `run`."""
         if self._closed:
             raise ShuttingDown
-        return await self._in(self._waiters, function, *args, **kwargs)
+        return await self._in(self._waiters, partial(function, *args, **kwargs))
 
     async def run_behind(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function once no single call is waiting to be run; raises like `run`."""
@@ -112,25 +119,38 @@ class ComputePool:
     async def _stand_back(self) -> None:
         for _ in range(LOOP_TURNS):
             await asyncio.sleep(0)
-        if self._admitted:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), BEHIND_S_MAX)
+        for quiet in (self._quiet, self._in_loop.quiet):
+            if not quiet.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(quiet.wait(), BEHIND_S_MAX)
         if self._closed:
             raise ShuttingDown
 
-    async def _in(
-        self,
-        threads: ThreadPoolExecutor,
-        function: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+    def _timely(
+        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[], T]:
+        """Return what runs a function in a compute thread, unless it waits too long for one."""
+        since = time.perf_counter()
+        if self._admitted < self._at_once:
+            self._delay.emptied()
+
+        def turn() -> T:
+            self._delay.check(since)
+            begin = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._delay.served(time.perf_counter() - begin)
+
+        return turn
+
+    async def _in(self, threads: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         if self._admitted >= self._admitted_max:
             raise Overloaded(waiting_max=self._waiting_max, retry_delay_ms=RETRY_DELAY_MS)
         self._admitted += 1
         self._quiet.clear()
         try:
-            return await asyncio.wrap_future(threads.submit(function, *args, **kwargs))
+            return await asyncio.wrap_future(threads.submit(function))
         finally:
             self._admitted -= 1
             if not self._admitted:

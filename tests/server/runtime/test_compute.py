@@ -7,6 +7,7 @@ import pytest
 from shortlist_server.errors import Overloaded, ShuttingDown
 from shortlist_server.runtime import compute
 from shortlist_server.runtime.compute import ComputePool
+from shortlist_server.runtime.loop_queue import LoopQueue
 
 
 async def test_result_and_error_of_a_call_come_back() -> None:
@@ -24,7 +25,7 @@ async def test_calls_beyond_the_bound_are_refused_and_then_admitted_again() -> N
     await asyncio.sleep(0)
     with pytest.raises(Overloaded) as caught:
         await pool.run(lambda: None)
-    assert caught.value.waiting_max == 1
+    assert caught.value.limit == "at most 1 requests waiting"
     gate.set()
     await asyncio.gather(*running)
     assert await pool.run(lambda: "again") == "again"
@@ -155,4 +156,33 @@ async def test_row_that_waits_does_not_stop_the_event_loop() -> None:
     assert await pool.of(waits=False, behind=True)(lambda: "behind") == "behind"
     gate.set()
     assert await waiting
+    pool.close()
+
+
+async def test_call_that_waited_too_long_for_a_thread_is_refused() -> None:
+    pool, gate, ran = ComputePool(threads=1, waiting_max=5, wait_s_max=0.01), threading.Event(), []
+    first = asyncio.create_task(pool.run(gate.wait))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pool.run(ran.append, "second"))
+    await asyncio.sleep(0.05)
+    gate.set()
+    assert await first
+    with pytest.raises(Overloaded, match="this request waited"):
+        await second
+    assert ran == []
+    await pool.run(ran.append, "third")
+    assert ran == ["third"]
+    pool.close()
+
+
+async def test_row_of_a_batch_waits_for_calls_that_wait_for_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(LoopQueue, "_idle", lambda self: False)
+    pool, events = ComputePool(threads=0, waiting_max=50), []
+    calls = [asyncio.create_task(pool.run(events.append, number)) for number in range(20)]
+    await asyncio.sleep(0)
+    row = asyncio.create_task(pool.run_behind(events.append, "row"))
+    await asyncio.gather(row, *calls)
+    assert events == [*range(20), "row"]
     pool.close()
