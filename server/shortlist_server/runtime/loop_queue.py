@@ -9,6 +9,7 @@ each, in which the calls behind it come in. A call to an idle loop is run at onc
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,7 +29,13 @@ QUIET_TURNS = 6
 """Turns of the loop without another call, after which those behind it are in: a call takes so many
 from the socket to here.
 """
-TURNS_MAX = 48
+QUIET_TURNS_REFUSING = 24
+"""The same while calls are being refused: gRPC hands over one call at a time, by a thread that has
+to be woken for each, and those that it has not handed over wait longest.
+"""
+REFUSING_S = 0.1
+"""How long after a refusal calls count as being refused."""
+TURNS_MAX = 200
 
 
 @dataclass(slots=True)
@@ -57,6 +64,7 @@ class LoopQueue:
         self.quiet.set()
         self._entered = 0
         self._ended_at = self._ended_cpu = 0.0
+        self._refused_at = -math.inf
 
     def __len__(self) -> int:
         """Calls that wait."""
@@ -99,12 +107,14 @@ class LoopQueue:
             self.quiet.set()
 
     async def _let_in(self) -> None:
+        refusing = time.perf_counter() < self._refused_at + REFUSING_S
+        wanted = QUIET_TURNS_REFUSING if refusing else QUIET_TURNS
         quiet = 0
         for _ in range(TURNS_MAX):
             before = self._entered
             await asyncio.sleep(0)
             quiet = quiet + 1 if self._entered == before else 0
-            if quiet >= QUIET_TURNS:
+            if quiet >= wanted:
                 return
 
     def _run_one(self) -> None:
@@ -116,6 +126,7 @@ class LoopQueue:
             try:
                 self._delay.check(waiting.since)
             except Overloaded as error:
+                self._refused_at = time.perf_counter()
                 waiting.done.set_exception(error)
                 continue
             try:
