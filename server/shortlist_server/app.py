@@ -239,6 +239,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         threads=config.compute_threads,
         waiting_max=config.waiting_max,
         wait_s_max=config.wait_ms_max / 1e3,
+        standing_s_max=config.wait_ms_standing / 1e3,
     )
     metrics = Metrics() if config.metrics_listen else None
     server = build_server(config, generation, compute, recorder, metrics)

@@ -51,8 +51,13 @@ class ServerConfig(BaseSettings):
 
     wait_ms_max: int = Field(default=100, ge=1, le=3_600_000)
     """Longest that a request may wait for its turn, in milliseconds; then it is answered
-    RESOURCE_EXHAUSTED. Where requests have been waiting without a pause for as long, 10 ms, or the
-    time that five requests take: what the server can do is then done in time.
+    RESOURCE_EXHAUSTED.
+    """
+
+    wait_ms_standing: int = Field(default=20, ge=1, le=3_600_000)
+    """The same where requests have been waiting without a pause for `wait_ms_max`; or the time that
+    eight requests take, if that is more. What the server can do is then done in time; a larger
+    value refuses less, later.
     """
 
     exact_items_max: int = Field(default=10_000, ge=0)

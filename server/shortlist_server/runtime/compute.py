@@ -38,16 +38,24 @@ class Run(Protocol):
 class ComputePool:
     """Runs the funnel for the servicers."""
 
-    def __init__(self, *, threads: int, waiting_max: int, wait_s_max: float = 0.1) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        waiting_max: int,
+        wait_s_max: float = 0.1,
+        standing_s_max: float = 0.02,
+    ) -> None:
         """Begin with no threads; they start as work comes.
 
         Args:
             threads: Calls that run at the same time; 0 runs each in the event loop, one after the
                 other.
             waiting_max: Calls that may wait for a thread, or for the loop.
-            wait_s_max: Longest wait, in seconds; where calls wait all the time, less.
+            wait_s_max: Longest wait, in seconds.
+            standing_s_max: The same where calls have been waiting all the time.
         """
-        self._delay = ControlledDelay(wait_s_max)
+        self._delay = ControlledDelay(wait_s_max, standing_s_max)
         self._in_loop = LoopQueue(waiting_max=waiting_max, delay=self._delay)
         self._threads = (
             ThreadPoolExecutor(threads, thread_name_prefix="compute") if threads else None

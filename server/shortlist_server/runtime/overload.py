@@ -14,11 +14,9 @@ from collections.abc import Callable
 from shortlist_server.errors import Overloaded
 
 RETRY_DELAY_MS = 100
-TARGET_S = 0.01
-"""Longest wait in a standing queue, where requests are shorter than a fifth of it."""
-TARGET_SERVICES = 5
-"""Longest wait in a standing queue, in times that a request takes. At half load, with calls at
-random, one in a hundred waits for three or four.
+TARGET_SERVICES = 8
+"""Longest wait in a standing queue, in times that a request takes, where that is more than what
+the options say. At half load, with calls at random, one in a hundred waits for three or four.
 """
 SERVICE_SHARE = 0.05
 """How much the latest request counts in the mean time that one takes."""
@@ -29,14 +27,21 @@ class ControlledDelay:
     are single numbers, of which a stale one does no harm.
     """
 
-    def __init__(self, wait_s_max: float, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        wait_s_max: float,
+        standing_s_max: float,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """Begin with an empty queue.
 
         Args:
             wait_s_max: Longest wait in a queue that was empty so long ago or less, in seconds.
+            standing_s_max: Longest wait in a queue that has stood for longer, in seconds.
             clock: Seconds from an arbitrary beginning.
         """
         self._wait_s_max = wait_s_max
+        self._standing_s_max = standing_s_max
         self._clock = clock
         self._empty_at = clock()
         self._service_s = 0.0
@@ -58,7 +63,7 @@ class ControlledDelay:
         now = self._clock()
         allowed = self._wait_s_max
         if now - self._empty_at > self._wait_s_max:
-            allowed = min(allowed, max(TARGET_S, TARGET_SERVICES * self._service_s))
+            allowed = min(allowed, max(self._standing_s_max, TARGET_SERVICES * self._service_s))
         if now - since > allowed:
             raise Overloaded(
                 waiting_max=0, retry_delay_ms=RETRY_DELAY_MS, waited_ms=(now - since) * 1e3

@@ -32,7 +32,7 @@ def refused(delay: ControlledDelay, since: float) -> bool:
 
 def test_a_burst_may_wait_longer_than_calls_in_a_standing_queue() -> None:
     clock = Clock()
-    delay = ControlledDelay(0.1, clock)
+    delay = ControlledDelay(0.1, 0.01, clock)
     clock.now = 100.05
     assert not refused(delay, since=100.0)
     clock.now = 100.099
@@ -48,12 +48,12 @@ def test_a_burst_may_wait_longer_than_calls_in_a_standing_queue() -> None:
 
 def test_calls_that_take_long_may_wait_longer() -> None:
     clock = Clock()
-    delay = ControlledDelay(1.0, clock)
+    delay = ControlledDelay(1.0, 0.01, clock)
     for _ in range(200):
         delay.served(0.02)
     clock.now = 102.0
-    assert not refused(delay, since=102.0 - 0.09)
-    assert refused(delay, since=102.0 - 0.11)
+    assert not refused(delay, since=102.0 - 0.15)
+    assert refused(delay, since=102.0 - 0.17)
     # But never longer than a burst.
     for _ in range(200):
         delay.served(5.0)
@@ -62,7 +62,7 @@ def test_calls_that_take_long_may_wait_longer() -> None:
 
 def test_a_refusal_says_how_long_it_waited_and_when_to_come_back() -> None:
     clock = Clock()
-    delay = ControlledDelay(0.1, clock)
+    delay = ControlledDelay(0.1, 0.01, clock)
     with pytest.raises(Overloaded, match=r"this request waited 250 ms; retry in 100 ms") as caught:
         delay.check(since=99.75)
     assert caught.value.retry_delay_ms == 100
@@ -75,7 +75,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def queue_of(waiting_max: int = 10, clock: Callable[[], float] | None = None) -> LoopQueue:
-    delay = ControlledDelay(3_600.0) if clock is None else ControlledDelay(0.1, clock)
+    delay = ControlledDelay(0.1, 0.02, clock or (lambda: 0.0))
     return LoopQueue(waiting_max=waiting_max, delay=delay)
 
 
