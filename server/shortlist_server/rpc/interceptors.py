@@ -14,8 +14,9 @@ from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from shortlist_server.errors import ShuttingDown
+from shortlist_server.errors import InvalidValue, ShuttingDown
 from shortlist_server.rpc.status import REQUEST_ID_KEY, CallStatus, status_of
 
 logger = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/shortlist."):
             return handler
+        deserialize = handler.request_deserializer
+        assert deserialize is not None
         streams = bool(handler.response_streaming)
         make = (
             grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
@@ -112,7 +115,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         surround = self._surround_stream if streams else self._surround
         surrounded = make(
             surround(method, handler),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_tolerant(deserialize),
             response_serializer=handler.response_serializer,
         )
         self._wrapped[method] = surrounded
@@ -123,7 +126,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with self._call(method, context):
-                return await behavior(request, context)
+                return await behavior(_well_formed(request), context)
 
         return call
 
@@ -136,10 +139,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             async with self._call(method, context):
-                async for response in behavior(request, context):
+                async for response in behavior(_well_formed(request), context):
                     yield response
 
         return call
+
+
+def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return what reads a request, or returns the error: raised, it would end the call UNKNOWN."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return error
+
+    return read
+
+
+def _well_formed(request: Any) -> Any:
+    if isinstance(request, DecodeError):
+        raise InvalidValue("request", expected="a message of the method's type", got=str(request))
+    return request
 
 
 async def _abort(

@@ -1,0 +1,60 @@
+"""Bytes that are no message: every method refuses them by name, and answers the next caller."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import grpc
+import pytest
+from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
+from shortlist.v1 import recommendation_pb2 as pb
+from shortlist.v1 import types_pb2 as types
+from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
+
+METHODS = [
+    method
+    for file in (recommendation_pb2, bundle_pb2, catalog_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+NOT_TO_BE = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
+
+
+def end_of(channel: grpc.Channel, method: object, data: bytes) -> grpc.RpcError | None:
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    make = channel.unary_stream if method.server_streaming else channel.unary_unary
+    call = make(path, request_serializer=bytes, response_deserializer=bytes)
+    try:
+        answer = call(data, timeout=10)
+        if method.server_streaming:
+            list(answer)
+    except grpc.RpcError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_bytes_that_are_no_message_are_refused_by_name(
+    channel: grpc.Channel, method: object
+) -> None:
+    error = end_of(channel, method, b"\xff\xff\xff\xff")
+    assert error is not None
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith("request: expected a message of the method's type, got ")
+    assert "INVALID_VALUE" in str(error.trailing_metadata())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_arbitrary_bytes_are_no_fault_of_the_server(
+    channel: grpc.Channel, stub: Stub, method: object
+) -> None:
+    draw = random.Random(method.name)
+    ends: Counter[grpc.StatusCode] = Counter()
+    for _ in range(100):
+        error = end_of(channel, method, draw.randbytes(draw.randint(0, 60)))
+        ends[grpc.StatusCode.OK if error is None else error.code()] += 1
+    assert not NOT_TO_BE & set(ends), ends
+    assert ends[grpc.StatusCode.INVALID_ARGUMENT] > 20
+    query = types.Query(user=types.UserQuery(id="u1"))
+    assert len(stub.Recommend(pb.RecommendRequest(query=query, limit=3), timeout=10).items) == 3
