@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast bench bench-overload evaluate lint types layers stubs check-stubs check-wheels constraints clean help
+.PHONY: demo serve test test-fast test-faults bench bench-overload evaluate lint types layers stubs check-stubs check-wheels constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
+
+test-faults: $(VENV)/.installed ## Run the fault tests in full: some minutes instead of seconds.
+	SHORTLIST_FAULTS=full $(BIN)/pytest -s tests/faults
 
 bench: $(VENV)/.installed ## Measure stages, latency and throughput; writes benchmarks/results and docs/benchmarks.md.
 	@test -d build/demo/bundle || $(MAKE) demo
