@@ -198,12 +198,14 @@ def _verify_files(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         try:
             status = path.lstat()
-            inside = path.resolve().is_relative_to(folder.resolve())
+            # A link that leads to itself cannot be resolved.
+            regular = stat.S_ISREG(status.st_mode)
+            inside = regular and path.resolve().is_relative_to(folder.resolve())
         except OSError as error:
             raise BundleCorrupt(
                 f"{name}: expected a file, which the manifest lists: {error.strerror}"
             ) from error
-        if not stat.S_ISREG(status.st_mode) or not inside:
+        if not inside:
             raise BundleCorrupt(
                 f"{name}: expected a regular file inside the bundle, got a link or something else"
             )

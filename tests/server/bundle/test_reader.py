@@ -182,6 +182,12 @@ def test_link_in_place_of_a_file_is_refused(copy: Path, tmp_path: Path) -> None:
     refused(copy, BundleCorrupt, "items/embeddings.npy", "regular file")
 
 
+def test_link_that_leads_to_itself_is_refused_by_name(copy: Path) -> None:
+    (copy / "items/embeddings.npy").unlink()
+    (copy / "items/embeddings.npy").symlink_to(copy / "items/embeddings.npy")
+    refused(copy, BundleCorrupt, "items/embeddings.npy: expected a regular file", "link")
+
+
 def test_folder_that_is_a_link_out_of_the_bundle_is_refused(copy: Path, tmp_path: Path) -> None:
     shutil.move(copy / "items", tmp_path / "outside")
     (copy / "items").symlink_to(tmp_path / "outside")
