@@ -67,9 +67,16 @@ def _points(vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]
     """
     if metric != "inner_product":
         return vectors
+    return np.hstack([vectors, _last_components(vectors)[:, np.newaxis]])
+
+
+def _last_components(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the component that `_points` adds for the inner product."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    last = np.sqrt(np.maximum(squares.max(initial=0) - squares, 0)).astype(np.float32)
-    return np.hstack([vectors, last[:, np.newaxis]])
+    last: NDArray[np.float32] = np.sqrt(np.maximum(squares.max(initial=0) - squares, 0)).astype(
+        np.float32
+    )
+    return last
 
 
 class HnswIndex:
@@ -92,8 +99,9 @@ class HnswIndex:
         Raises:
             BundleCorrupt: the file is not an hnswlib index, or of other vectors.
         """
-        dimension = vectors.shape[1] + (metric == "inner_product")
-        check_file(path, vectors, dimension=dimension, m=m, name=name)
+        last = _last_components(vectors) if metric == "inner_product" else None
+        check_file(path, vectors, last, m=m, name=name)
+        dimension = vectors.shape[1] + (last is not None)
         self._index: Any = hnswlib.Index(space="l2", dim=dimension)
         try:
             self._index.load_index(str(path), max_elements=len(vectors))

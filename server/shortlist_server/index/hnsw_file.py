@@ -23,14 +23,19 @@ CHUNK_ROWS = 65_536
 
 
 def check_file(
-    path: Path, vectors: NDArray[np.float32], *, dimension: int, m: int, name: str
+    path: Path,
+    vectors: NDArray[np.float32],
+    last: NDArray[np.float32] | None,
+    *,
+    m: int,
+    name: str,
 ) -> None:
     """Check that a file is an index of these vectors, with label i for row i.
 
     Args:
         path: The file.
         vectors: [items, n] float32.
-        dimension: Components of an indexed point: n, or more where the index adds some.
+        last: float32 [items]: one more component of each indexed point; None where there is none.
         m: Links per item, as the manifest says.
         name: What to call the file in errors.
 
@@ -39,7 +44,7 @@ def check_file(
     """
     if not path.is_file():
         raise BundleCorrupt(f"{name}: expected an index file, found none")
-    count = len(vectors)
+    count, dimension = len(vectors), vectors.shape[1] + (last is not None)
     with path.open("rb") as file:
         header = file.read(HEADER.size)
     top, entry = _check_header(header, count=count, dimension=dimension, m=m, name=name)
@@ -56,7 +61,7 @@ def check_file(
     if path.stat().st_size < HEADER.size + ground_bytes + 4 * count:
         raise BundleCorrupt(f"{name}: expected more than {ground_bytes} bytes: the file is cut")
     items = np.memmap(path, record, "r", HEADER.size, (count,))
-    _check_ground(items, vectors, name)
+    _check_ground(items, vectors, last, name)
     upper = np.memmap(path, np.uint8, "r", HEADER.size + ground_bytes)
     _check_levels(upper.data, count=count, m=m, top=top, entry=entry, name=name)
 
@@ -100,9 +105,14 @@ def _check_header(
     return top, entry
 
 
-def _check_ground(items: NDArray[np.void], vectors: NDArray[np.float32], name: str) -> None:
+def _check_ground(
+    items: NDArray[np.void],
+    vectors: NDArray[np.float32],
+    last: NDArray[np.float32] | None,
+    name: str,
+) -> None:
     """Check links, labels and vectors of level 0."""
-    count = len(vectors)
+    count, dimension = vectors.shape
     labelled = np.zeros(count, np.bool_)
     for start in range(0, count, CHUNK_ROWS):
         chunk = items[start : start + CHUNK_ROWS]
@@ -116,7 +126,12 @@ def _check_ground(items: NDArray[np.void], vectors: NDArray[np.float32], name: s
             raise BundleCorrupt(f"{name}: expected labels 0 to {count - 1}, got {labels.max()}")
         rows = labels.astype(np.int64)
         labelled[rows] = True
-        if not np.array_equal(chunk["point"][:, : vectors.shape[1]], vectors[rows]):
+        fits = np.array_equal(chunk["point"][:, :dimension], vectors[rows])
+        if fits and last is not None:
+            # Another machine may have summed up in another order.
+            slack = 1e-6 * float(last.max(initial=0))
+            fits = np.allclose(chunk["point"][:, dimension], last[rows], rtol=1e-5, atol=slack)
+        if not fits:
             raise BundleCorrupt(
                 f"{name}: its vectors are not the item embeddings; export the bundle again"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,3 +331,16 @@ def test_links_of_the_index_that_lead_nowhere_are_refused(copy: Path) -> None:
     ):
         rewrite(copy, name, plain[:at] + value + plain[at + len(value) :])
         refused(copy, BundleCorrupt, name, word)
+
+
+def test_point_of_the_index_whose_added_component_is_wrong_is_refused(copy: Path) -> None:
+    """The graph would be searched, and lead elsewhere."""
+    from shortlist_server.index.hnsw_file import HEADER
+
+    name = "index/hnsw.bin"
+    plain = bytearray((copy / name).read_bytes())
+    label_at = HEADER.unpack_from(plain)[4]
+    for wrong in (float("nan"), 0.5):
+        struct.pack_into("<f", plain, HEADER.size + label_at - 4, wrong)
+        rewrite(copy, name, bytes(plain))
+        refused(copy, BundleCorrupt, name, "not the item embeddings")
