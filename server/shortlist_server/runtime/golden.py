@@ -54,13 +54,7 @@ def replay(bundle: Bundle, models: Mapping[str, LoadedModel]) -> list[ParityRepo
     requests = parse_requests(bundle.path(golden.requests).read_bytes(), rows, golden.requests)
     reports = []
     computed = {
-        name: run_golden(
-            name,
-            model,
-            item_feeds(bundle.item_ids, bundle.item_columns, model),
-            requests,
-            model.session.run,
-        )
+        name: _computed(bundle, name, model, requests, golden.requests)
         for name, model in models.items()
     }
     for expected in golden.outputs:
@@ -72,8 +66,10 @@ def replay(bundle: Bundle, models: Mapping[str, LoadedModel]) -> list[ParityRepo
             )
         try:
             wanted = np.load(bundle.path(expected.values), allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except Exception as error:  # numpy raises what its header parser raises
             raise BundleCorrupt(f"{expected.values}: expected a .npy array: {error}") from error
+        if not isinstance(wanted, np.ndarray):
+            raise BundleCorrupt(f"{expected.values}: expected a .npy array, got an archive")
         got = computed[expected.model][expected.output]
         what = f"{expected.model}.{expected.output}"
         tolerance = models[expected.model].session.declared.tolerance
@@ -86,6 +82,19 @@ def replay(bundle: Bundle, models: Mapping[str, LoadedModel]) -> list[ParityRepo
             )
         )
     return reports
+
+
+def _computed(
+    bundle: Bundle, name: str, model: LoadedModel, requests: Sequence[GoldenRequest], file: str
+) -> dict[str, NDArray[np.float32]]:
+    """Run one model over the golden requests; raises BundleCorrupt where they are not for it."""
+    feeds_of_items = item_feeds(bundle.item_ids, bundle.item_columns, model)
+    try:
+        return run_golden(name, model, feeds_of_items, requests, model.session.run)
+    except Exception as error:  # values of other types, items without scores, and more
+        raise BundleCorrupt(
+            f"{file}: expected requests that {model.session.declared.file} can answer: {error}"
+        ) from error
 
 
 def parse_requests(text: bytes, rows: Mapping[str, int], name: str) -> list[GoldenRequest]:

@@ -29,7 +29,10 @@ def load_models(bundle: Bundle) -> dict[str, LoadedModel]:
     Raises:
         BundleError: a model cannot be loaded, or is not what the manifest says.
     """
-    vocabularies = {name: VocabularyIndex(tokens) for name, tokens in bundle.vocabularies.items()}
+    vocabularies = {
+        name: VocabularyIndex(tokens, f"vocabulary {name!r}")
+        for name, tokens in bundle.vocabularies.items()
+    }
     return {
         name: LoadedModel(
             OnnxSession(bundle.path(model.file), model),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,38 @@ def test_golden_requests_that_cannot_be_read_are_refused(copy: Path) -> None:
     for content in (b"[]", b'{"requests": [{"values": {}, "item_ids": ["ghost"]}]}', b"{"):
         rewrite(copy, "golden/requests.json", content)
         refused(copy, BundleCorrupt, "golden/requests.json")
+
+
+def test_golden_requests_that_the_models_cannot_answer_are_refused(copy: Path) -> None:
+    plain = json.loads((copy / "golden/requests.json").read_text())
+
+    def more_scores_than_items(request: dict[str, Any]) -> None:
+        request["retrieval_scores"].append(0.5)
+
+    def value_of_another_type(request: dict[str, Any]) -> None:
+        request["values"]["user.age"] = "old"
+
+    for change in (more_scores_than_items, value_of_another_type):
+        document = json.loads(json.dumps(plain))
+        change(document["requests"][3])
+        rewrite(copy, "golden/requests.json", json.dumps(document).encode())
+        refused(copy, BundleCorrupt, "golden/requests.json: expected requests that models/")
+
+
+def test_golden_outputs_that_are_no_array_are_refused_by_name(copy: Path) -> None:
+    name = "golden/query_tower.0.npy"
+    with zipfile.ZipFile(copy / "archive", "w") as archive:
+        archive.write(copy / name, "x.npy")
+    for content in (b"\x93NUMPY\x01\0\x04\0((((", (copy / "archive").read_bytes()):
+        (copy / "archive").unlink(missing_ok=True)
+        rewrite(copy, name, content)
+        refused(copy, BundleCorrupt, f"{name}: expected a .npy array")
+
+
+def test_vocabulary_with_a_token_twice_is_refused_by_name(copy: Path) -> None:
+    name = "vocabularies/000.utf8.npy"
+    save(copy, name, np.full_like(np.load(copy / name), ord("x")))
+    refused(copy, BundleCorrupt, "vocabulary '", "expected distinct tokens")
 
 
 def test_item_that_is_popular_twice_is_refused(copy: Path) -> None:

@@ -56,11 +56,16 @@ class ElementTransform(Protocol):
 class VocabularyIndex:
     """Positions of the tokens of a vocabulary; built once, shared by all inputs that use it."""
 
-    def __init__(self, tokens: Sequence[str] | Sequence[int] | NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        tokens: Sequence[str] | Sequence[int] | NDArray[np.int64],
+        name: str = "vocabulary",
+    ) -> None:
         """Index the tokens.
 
         Args:
             tokens: All texts or all integers, in order.
+            name: What to call them in errors.
 
         Raises:
             BundleCorrupt: a token occurs twice, or they are of different types.
@@ -68,7 +73,7 @@ class VocabularyIndex:
         kinds = kinds_of(tokens)
         if not (kinds <= TEXT or kinds <= WHOLE):
             raise BundleCorrupt(
-                f"vocabulary: expected tokens that are all string or all int64, got {sorted(kinds)}"
+                f"{name}: expected tokens that are all string or all int64, got {sorted(kinds)}"
             )
         # Keras's `get_vocabulary()` gives numpy's scalars, whose comparisons are slow.
         known: list[Any] = list(map(str if kinds == TEXT else int, tokens))
@@ -80,7 +85,7 @@ class VocabularyIndex:
                 if self._positions[token] != place
             )
             raise BundleCorrupt(
-                f"vocabulary: expected distinct tokens, got {token!r} as number {first} and "
+                f"{name}: expected distinct tokens, got {token!r} as number {first} and "
                 f"{self._positions[token]}; remove one of them"
             )
         self.type: str | None = kinds.pop() if kinds else None
