@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 # afterwards is too late.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema, schemadef
 
 from shortlist_server.errors import BundleCorrupt, ModelSignatureMismatch
+from shortlist_server.runtime.onnx_file import check_model
 
 if TYPE_CHECKING:
     from shortlist_server.bundle.manifest import Model
@@ -34,6 +37,10 @@ DTYPES = {
 }
 
 
+Tensors: TypeAlias = dict[str, tuple[str, list[int | str]]]
+"""By name: dtype and shape; a text in a shape is a dynamic axis."""
+
+
 class OnnxSession:
     """One ONNX model on one CPU thread.
 
@@ -48,16 +55,19 @@ class OnnxSession:
             ModelSignatureMismatch: an input or output is missing, undeclared, or of another dtype
                 or shape.
         """
+        check_model(path, declared.file, _is_optional)
         try:
             self._session = open_model(str(path))
-        except Exception as error:
+            inputs = _tensors(self._session.get_inputs())
+            outputs = _tensors(self._session.get_outputs())
+        except Exception as error:  # names that are no UTF-8, too
             raise BundleCorrupt(
                 f"{declared.file}: ONNX Runtime {ONNXRUNTIME_VERSION} cannot load this model: "
                 f"{error}"
             ) from error
         self.declared = declared
         self._output_names = [output.name for output in declared.outputs]
-        _check_signature(declared, self._session)
+        _check_signature(declared, inputs, outputs)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """Run the model once.
@@ -71,6 +81,25 @@ class OnnxSession:
         return dict(
             zip(self._output_names, self._session.run(self._output_names, feeds), strict=True)
         )
+
+
+def _is_optional(domain: str, operator: str, position: int) -> bool:
+    """Whether an operator can do without an input, in any of its versions."""
+    # Both are names of the default domain.
+    domain = "" if domain == "ai.onnx" else domain
+    return (domain, operator, position) in _optional_inputs()
+
+
+@cache
+def _optional_inputs() -> frozenset[tuple[str, str, int]]:
+    """Return all inputs that an operator can do without: domain, operator, position."""
+    optional = schemadef.OpSchema.FormalParameterOption.Optional
+    return frozenset(
+        (schema.domain, schema.name, position)
+        for schema in get_all_operator_schema()
+        for position, parameter in enumerate(schema.inputs)
+        if parameter.option == optional
+    )
 
 
 def open_model(model: str | bytes) -> Any:
@@ -87,14 +116,14 @@ def open_model(model: str | bytes) -> Any:
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # Its fallback tries the same again, and prints to standard output.
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+    )
 
 
-def read_signature(
-    path: Path,
-) -> tuple[dict[str, tuple[str, list[int | str]]], dict[str, tuple[str, list[int | str]]]]:
-    """Return the inputs and outputs of an ONNX file: name -> (dtype, shape); a text in a shape is a
-    dynamic axis.
+def read_signature(path: Path) -> tuple[Tensors, Tensors]:
+    """Return the inputs and outputs of an ONNX file.
 
     Raises:
         BundleCorrupt: ONNX Runtime cannot load the file.
@@ -112,7 +141,7 @@ def read_signature(
     return _tensors(session.get_inputs()), _tensors(session.get_outputs())
 
 
-def _tensors(nodes: list[Any]) -> dict[str, tuple[str, list[int | str]]]:
+def _tensors(nodes: list[Any]) -> Tensors:
     return {
         node.name: (
             DTYPES.get(node.type, node.type),
@@ -122,10 +151,10 @@ def _tensors(nodes: list[Any]) -> dict[str, tuple[str, list[int | str]]]:
     }
 
 
-def _check_signature(declared: Model, session: Any) -> None:
+def _check_signature(declared: Model, inputs: Tensors, outputs: Tensors) -> None:
     for side, wanted, actual in (
-        ("input", declared.inputs, _tensors(session.get_inputs())),
-        ("output", declared.outputs, _tensors(session.get_outputs())),
+        ("input", declared.inputs, inputs),
+        ("output", declared.outputs, outputs),
     ):
         names = [tensor.name for tensor in wanted]
         if missing := [name for name in names if name not in actual]:

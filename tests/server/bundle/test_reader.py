@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from shortlist_server.app import load_generation
 from shortlist_server.bundle.reader import open_bundle
@@ -261,6 +262,61 @@ def test_undeclared_model_input_is_refused(copy: Path) -> None:
 def test_file_that_is_no_model_is_refused(copy: Path) -> None:
     rewrite(copy, "models/ranker.onnx", b"not a model")
     refused(copy, BundleCorrupt, "models/ranker.onnx", "cannot load")
+
+
+def change_tower(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
+    model = onnx.load(folder / "models/query_tower.onnx")
+    change(model)
+    rewrite(folder, "models/query_tower.onnx", model.SerializeToString())
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_model_that_leaves_out_what_an_operator_needs_is_refused(copy: Path, inside: bool) -> None:
+    """ONNX Runtime would load it, and end the process where it runs it."""
+
+    def leave_out(model: onnx.ModelProto) -> None:
+        node = model.graph.node[3]
+        node.op_type = "Sum"
+        node.input[0] = ""
+        if inside:
+            graph = onnx.helper.make_graph([node], "inner", [], [])
+            node.input[0] = "of_age"
+            model.graph.node.append(onnx.helper.make_node("If", ["user"], ["x"], then_branch=graph))
+
+    change_tower(copy, leave_out)
+    refused(copy, BundleCorrupt, "models/query_tower.onnx", "all inputs that 'Sum' needs")
+
+
+def test_model_that_leaves_out_what_its_operator_can_do_without_is_served(copy: Path) -> None:
+    def clip(model: onnx.ModelProto) -> None:
+        model.graph.node[3].output[0] = "plain"
+        model.graph.node.append(onnx.helper.make_node("Clip", ["plain", "", "most"], ["embedding"]))
+        most = onnx.numpy_helper.from_array(np.array(1e9, np.float32), "most")
+        model.graph.initializer.append(most)
+
+    change_tower(copy, clip)
+    load_generation(copy)
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "../items/embeddings.npy", "/dev/zero"])
+def test_weights_outside_of_the_models_are_refused(copy: Path, location: str) -> None:
+    def take(model: onnx.ModelProto) -> None:
+        weights = model.graph.initializer[0]
+        weights.ClearField("raw_data")
+        weights.data_location = onnx.TensorProto.EXTERNAL
+        weights.external_data.add(key="location", value=location)
+
+    change_tower(copy, take)
+    refused(copy, BundleCorrupt, "models/query_tower.onnx", "cannot load")
+
+
+def test_names_of_a_model_that_are_no_utf8_are_refused(
+    copy: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plain = (copy / "models/query_tower.onnx").read_bytes()
+    rewrite(copy, "models/query_tower.onnx", plain.replace(b"request", b"re\xebuest"))
+    refused(copy, BundleCorrupt, "models/query_tower.onnx", "cannot load")
+    assert not capfd.readouterr().out
 
 
 def test_numbers_that_are_not_trainings_are_refused_by_output(copy: Path) -> None:
