@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.errors import ModelSignatureMismatch
@@ -20,8 +21,13 @@ def probe_models(bundle: Bundle, models: Mapping[str, LoadedModel]) -> None:
         ModelSignatureMismatch: a model fails, a tower does not give [rows, dimension], or an output
             of the ranker not one number a candidate; the message names it.
     """
+    # Two numbers of items: a model may be made for one alone.
+    for count in (min(PROBED_ITEMS_MAX, len(bundle.item_ids)), 1):
+        _probe(bundle, models, np.arange(count))
+
+
+def _probe(bundle: Bundle, models: Mapping[str, LoadedModel], rows: NDArray[np.int64]) -> None:
     dimension = bundle.manifest.dimension
-    rows = np.arange(min(PROBED_ITEMS_MAX, len(bundle.item_ids)))
     for name, model in models.items():
         items = {
             tensor: values[rows]

@@ -319,6 +319,22 @@ def test_names_of_a_model_that_are_no_utf8_are_refused(
     assert not capfd.readouterr().out
 
 
+def test_ranker_for_one_number_of_candidates_is_refused(copy: Path) -> None:
+    """A bundle need not have golden requests, which would tell as much."""
+    shutil.rmtree(copy / "golden")
+
+    def without_golden(document: dict[str, Any]) -> None:
+        del document["golden"]
+        for name in [name for name in document["files"] if name.startswith("golden/")]:
+            del document["files"][name]
+
+    edit(copy, without_golden)
+    model = onnx.load(copy / "models/ranker.onnx")
+    model.graph.input[3].type.tensor_type.shape.dim[0].dim_value = 3
+    rewrite(copy, "models/ranker.onnx", model.SerializeToString())
+    refused(copy, ModelSignatureMismatch, "models/ranker.onnx", "expected to run")
+
+
 def test_numbers_that_are_not_trainings_are_refused_by_output(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     golden = {
