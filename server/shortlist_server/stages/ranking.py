@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.errors import ModelOutputInvalid
+from shortlist_server.errors import InvalidValue, ModelOutputInvalid
 from shortlist_server.funnel.arrays import Floats, Rows
 from shortlist_server.funnel.stages import Checkpoint
 from shortlist_server.funnel.types import ResolvedQuery
@@ -71,7 +71,13 @@ class OnnxRanker:
             end = start + chunk_rows
             scores = None if retrieval_scores is None else retrieval_scores[start:end]
             feeds = self._feeds(of_request, rows[start:end], scores)
-            parts.append(self._model.session.run(feeds))
+            try:
+                parts.append(self._model.session.run(feeds))
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                # It ran on default values when the bundle was loaded: what was sent is at fault.
+                raise InvalidValue(
+                    "query", expected="features that the ranker takes", got=str(error)
+                ) from error
         outputs = {
             name: np.concatenate([part[name].reshape(-1) for part in parts])
             if len(parts) > 1

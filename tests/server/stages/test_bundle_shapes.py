@@ -113,6 +113,16 @@ def test_value_that_the_tower_cannot_take_is_the_callers_fault(tmp_path: Path) -
         generation.funnel.recommend(query, Options(), Budget(10))
 
 
+def test_value_that_the_ranker_cannot_take_is_the_callers_fault(tmp_path: Path) -> None:
+    user = {"name": "user", "dtype": "int64", "shape": ["request"], "source": "context.hour"}
+    inputs = [user, *tiny_world.RANKER_INPUTS[1:]]
+    ranker = {"model": "ranker.onnx", "inputs": inputs, "weights": {"rating": 1.0}}
+    generation = made(tmp_path, ranker=ranker)
+    query = Query(subject=User(id="u1"), context={"hour": 99})
+    with pytest.raises(InvalidValue, match="query: expected features that the ranker takes"):
+        generation.funnel.recommend(query, Options(), Budget(10))
+
+
 def test_known_user_is_ranked_also_without_a_query_tower(tmp_path: Path) -> None:
     answer = ask(made(tmp_path, query_tower=None), User(id="u1"))
     assert answer.items.ranking_scores is not None
