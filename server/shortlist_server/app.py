@@ -46,6 +46,7 @@ from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
 from shortlist_server.runtime.probe import probe_models
+from shortlist_server.security import certificates, make_access, refuse_early
 from shortlist_server.stages.popularity import CallerSource, PopularSource
 from shortlist_server.stages.query_tower import TowerEncoder
 from shortlist_server.stages.ranking import OnnxRanker
@@ -226,10 +227,12 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
 
     Raises:
         BundleError: the bundle cannot be served.
-        ConfigError: the address cannot be bound, or requests cannot be logged.
+        ConfigError: the address cannot be bound, or not without TLS; a file of certificates or keys
+            cannot be used; or requests cannot be logged.
         MissingExtra: requests are to be logged, and what that needs is not installed.
     """
     begin = time.perf_counter()
+    refuse_early(config)
     recorder = request_log(config)
     generation = load_generation(config.bundle, generation_options(config))
     # What is loaded stays: the collector need not look at it again and again.
@@ -353,6 +356,8 @@ def build_server(
             message_bytes_max=config.message_bytes_max,
             drain_notice_s=config.drain_notice_ms / 1e3,
             drain_s=config.drain_ms / 1e3,
+            certificates=certificates(config),
         ),
+        access=make_access(config),
         observer=metrics,
     )

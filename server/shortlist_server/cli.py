@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from shortlist_server import __version__
+from shortlist_server.access import api_keys
+from shortlist_server.access.api_keys import Scope
 from shortlist_server.errors import (
     ConfigError,
     MissingExtra,
@@ -25,6 +27,7 @@ EXAMPLES = """examples:
   shortlist-server check --bundle build/demo/bundle
   shortlist-server serve --bundle build/demo/bundle --listen 127.0.0.1:8500
   shortlist-server replay build/requests --bundle build/demo/bundle --bundle build/next/bundle
+  shortlist-server make-key --name shop --scopes recommend >> keys.toml
   SHORTLIST_SERVER_COMPUTE_THREADS=4 shortlist-server serve --config server.toml
 
 Settings come from the defaults, then the TOML file, then SHORTLIST_SERVER_* environment variables,
@@ -45,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         except ImportError as error:
             raise MissingExtra(feature="the server", extra="server") from error
         parsed = _parser(config.ServerConfig).parse_args(arguments)
+        if parsed.run is _make_key:
+            return int(parsed.run(parsed))
         flags = {
             name: value
             for name in config.ServerConfig.model_fields
@@ -92,6 +97,7 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
                 ),
             )
     _add_replay(commands)
+    _add_make_key(commands)
     return parser
 
 
@@ -136,6 +142,52 @@ def _add_replay(commands: Any) -> None:
         choices=("different", "reordered"),
         help="exit with 3 if a request comes out so, or worse; errors always count",
     )
+
+
+def _add_make_key(commands: Any) -> None:
+    text = (
+        "make an API key: its entry for `api_keys_file` goes to standard output, the key to error"
+    )
+    command = commands.add_parser("make-key", help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=_make_key)
+    command.add_argument(
+        "--name", required=True, metavar="NAME", help="what logs call it: who is to use it"
+    )
+    command.add_argument(
+        "--scopes",
+        required=True,
+        nargs="+",
+        choices=[scope.value for scope in Scope],
+        metavar="SCOPE",
+        help=f"what it opens: {', '.join(Scope)}",
+    )
+    command.add_argument(
+        "--requests-per-second",
+        type=float,
+        metavar="N",
+        help="most requests per second on average (default: no limit)",
+    )
+    command.add_argument(
+        "--burst",
+        type=_count,
+        metavar="N",
+        help="most requests at once, after a rest (default: those of a second)",
+    )
+
+
+def _make_key(parsed: argparse.Namespace) -> int:
+    key = api_keys.make_key()
+    toml = api_keys.entry(
+        key,
+        name=parsed.name,
+        scopes=parsed.scopes,
+        requests_per_second=parsed.requests_per_second,
+        burst=parsed.burst,
+    )
+    print(toml)
+    # Apart from the entry, so that `>> keys.toml` takes the hash alone. Nothing else keeps it.
+    print(key, file=sys.stderr)
+    return 0
 
 
 def _count(text: str) -> int:

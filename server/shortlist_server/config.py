@@ -35,6 +35,29 @@ class ServerConfig(BaseSettings):
     listen: str = "127.0.0.1:8500"
     """Address to listen on, HOST:PORT; port 0 takes a free one. IPv6 as [::1]:8500."""
 
+    tls_certificate_file: Path | None = None
+    """PEM file of the certificate that the server shows, and the chain above it; looked at again
+    for each new connection. None, the default, speaks plain text.
+    """
+
+    tls_key_file: Path | None = None
+    """PEM file of the private key of `tls_certificate_file`, without a passphrase."""
+
+    tls_client_ca_file: Path | None = None
+    """PEM file of the authorities of clients' certificates: only clients that show one can connect.
+    None, the default, asks for none.
+    """
+
+    allow_plaintext: bool = False
+    """Whether to listen without TLS on an address that other machines reach. Where something else
+    encrypts, as a service mesh does, or nobody else is on the network.
+    """
+
+    api_keys_file: Path | None = None
+    """TOML file of the API keys that callers must send; read again when it changes. None, the
+    default, asks for no keys, and serves nothing that needs the scope `admin`.
+    """
+
     default_timeout_ms: int = Field(default=1_000, ge=1, le=3_600_000)
     """Time budget of a call that brings no deadline, in milliseconds."""
 

@@ -14,6 +14,11 @@
         - UnknownItem
         - UnknownOutput
         - ExcludedItemRequested
+      x AccessError             the caller may not make this call
+        - ApiKeyMissing         the call carries no API key
+        - ApiKeyInvalid         its key is not one of this server's
+        - ScopeMissing          its key does not open what it asks for
+      - RateLimited             its key is used more often than it may be
       - ItemNotFound            none of the items that a query needs is known
       - DeadlineExceeded        the time budget is gone
       - Overloaded              as many requests wait as are admitted
@@ -137,6 +142,55 @@ class ExcludedItemRequested(RequestError):
     """Items are both asked for and excluded."""
 
     reason = "EXCLUDED_ITEM_REQUESTED"
+
+
+class AccessError(ShortlistError):
+    """A caller may not make a call. Never says anything of a key that the caller did not send."""
+
+
+class ApiKeyMissing(AccessError):
+    """The call carries no API key."""
+
+    def __init__(self) -> None:
+        self.expected = "metadata `authorization: Bearer sl_...`"
+        super().__init__(f"the call carries no API key: expected {self.expected}")
+
+
+class ApiKeyInvalid(AccessError):
+    """The key that the call carries is not one of this server's."""
+
+    def __init__(self) -> None:
+        self.expected = "one key of this server as `authorization: Bearer sl_...`"
+        super().__init__(f"the API key is not valid: expected {self.expected}")
+
+
+class ScopeMissing(AccessError):
+    """The key does not open what the call asks for.
+
+    Attributes:
+        scope: What would; several are joined by ` or `.
+    """
+
+    def __init__(self, *, scope: str) -> None:
+        super().__init__(f"the call needs an API key with scope {scope}")
+        self.scope = str(scope)
+
+
+class RateLimited(ShortlistError):
+    """A key is used more often than it may be.
+
+    Attributes:
+        limit: How often that is.
+        retry_delay_ms: When the next call is admitted, in milliseconds.
+    """
+
+    def __init__(self, *, per_second: float, burst: int, retry_delay_ms: int) -> None:
+        self.limit = f"at most {per_second:g} requests per second, {burst} at once"
+        super().__init__(
+            f"the API key admits {self.limit.removeprefix('at most ')}; retry in "
+            f"{retry_delay_ms} ms"
+        )
+        self.retry_delay_ms = retry_delay_ms
 
 
 class ItemNotFound(ShortlistError):

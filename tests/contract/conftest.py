@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,18 @@ def take_apart(error: Any) -> Refusal:
 @pytest.fixture(scope="session")
 def refuse() -> Any:
     return refusal_of
+
+
+@pytest.fixture(scope="session")
+def refusal_in() -> Any:
+    """Takes apart the error of a call that must fail."""
+
+    def run(call: Callable[[], Any]) -> Refusal:
+        with pytest.raises(grpc.RpcError) as caught:
+            call()
+        return take_apart(caught.value)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from shortlist.v1 import errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
+from shortlist_server.access.api_keys import entry, make_key
 from shortlist_server.app import Generation
 
 Code = grpc.StatusCode
@@ -92,6 +93,10 @@ BY_STATE = {
     "OVERLOADED": Code.RESOURCE_EXHAUSTED,
     "SHUTTING_DOWN": Code.UNAVAILABLE,
     "INTERNAL": Code.INTERNAL,
+    "API_KEY_MISSING": Code.UNAUTHENTICATED,
+    "API_KEY_INVALID": Code.UNAUTHENTICATED,
+    "SCOPE_MISSING": Code.PERMISSION_DENIED,
+    "RATE_LIMITED": Code.RESOURCE_EXHAUSTED,
 }
 
 
@@ -232,6 +237,29 @@ def test_internal(generation: Generation, serve: Callable[..., Any], refuse: Any
     assert (error.code, error.reason) == (13, errors_pb2.ERROR_REASON_INTERNAL)
     assert error.metadata["request_id"] == "abc/0"
     assert "secret" not in error.message + refusal.message
+
+
+@pytest.mark.parametrize(
+    "reason", ["API_KEY_MISSING", "API_KEY_INVALID", "SCOPE_MISSING", "RATE_LIMITED"]
+)
+def test_callers_are_refused_by_their_keys(
+    generation: Generation, serve: Callable[..., Any], refuse: Any, tmp_path: Path, reason: str
+) -> None:
+    keys = {"RATE_LIMITED": make_key(), "SCOPE_MISSING": make_key()}
+    slow = entry(
+        keys["RATE_LIMITED"], name="a", scopes=["recommend"], requests_per_second=0.01, burst=1
+    )
+    narrow = entry(keys["SCOPE_MISSING"], name="b", scopes=["catalog"])
+    (tmp_path / "keys.toml").write_text(f"{slow}\n{narrow}")
+    running = serve(generation, api_keys_file=tmp_path / "keys.toml")
+    sent = {**keys, "API_KEY_INVALID": make_key()}
+    metadata = (("authorization", f"Bearer {sent[reason]}"),) if reason in sent else ()
+    with grpc.insecure_channel(running.target) as channel:
+        stub = Stub(channel)
+        if reason == "RATE_LIMITED":
+            stub.Recommend(REQUEST, timeout=10, metadata=metadata)
+        refusal = refuse(stub.Recommend, REQUEST, metadata=metadata)
+    check_details(refusal, reason, BY_STATE[reason])
 
 
 @pytest.mark.parametrize(

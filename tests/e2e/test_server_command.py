@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -197,3 +198,40 @@ def test_missing_extra_is_one_sentence_that_names_it(tmp_path: Path) -> None:
         "shortlist-server: the server needs an optional part of Shortlist; install it with: "
         "pip install 'shortlist[server]'"
     )
+
+
+def test_key_is_made_and_shown_once(tmp_path: Path) -> None:
+    result = run("make-key", "--name", "shop", "--scopes", "recommend", "debug", "--burst", "5")
+    assert result.returncode == 1
+    assert "burst: expected requests_per_second beside it" in result.stderr
+    result = run(
+        "make-key", "--name", "shop", "--scopes", "recommend", "debug", "--requests-per-second", "9"
+    )
+    assert result.returncode == 0, result.stderr
+    key = result.stderr.strip()
+    (entry,) = tomllib.loads(result.stdout)["key"]
+    assert entry == {
+        "name": "shop",
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "scopes": ["recommend", "debug"],
+        "requests_per_second": 9.0,
+    }
+    assert key not in result.stdout
+
+
+def test_plain_text_for_other_machines_is_refused_before_the_bundle_is_looked_at() -> None:
+    result = run("serve", "--bundle", "nowhere", "--listen", "0.0.0.0:0")
+    assert result.returncode == 1
+    assert result.stderr.startswith("shortlist-server: listen: expected a loopback address")
+    assert len(result.stderr.splitlines()) == 1
+    allowed = run("serve", "--bundle", "nowhere", "--listen", "0.0.0.0:0", "--allow-plaintext", "1")
+    assert "nowhere" in allowed.stderr
+    assert "listen" not in allowed.stderr
+
+
+def test_keys_in_plain_text_are_allowed_with_a_warning(tmp_path: Path) -> None:
+    made = run("make-key", "--name", "shop", "--scopes", "recommend")
+    (tmp_path / "keys.toml").write_text(made.stdout)
+    keys = ("--api-keys-file", str(tmp_path / "keys.toml"))
+    result = run("serve", "--bundle", "nowhere", *keys, "--allow-plaintext", "true")
+    assert "WARNING shortlist_server.security: allow_plaintext: API keys" in result.stderr

@@ -22,7 +22,13 @@ from shortlist_client.call import (
     checked_timeout_s,
     presented_as,
 )
-from shortlist_client.connection import TlsOptions, channel_options, credentials
+from shortlist_client.connection import (
+    TlsOptions,
+    channel_options,
+    checked_tls,
+    credentials,
+    sent_metadata,
+)
 from shortlist_client.errors import Internal, ShortlistError
 from shortlist_client.status import FailedCall, error_from_call
 from shortlist_client.streams import AsyncStream
@@ -63,7 +69,9 @@ class AsyncClient:
     Args:
         target: As for `Client`, like all that follows.
         timeout_s: Deadline of a call that names none.
-        tls: None: plain text.
+        tls: None or False: plain text. True: TLS, trusting the public authorities.
+        api_key: Sent with every call.
+        allow_plaintext_key: Send it in plain text to other machines, too.
         metadata: Sent with every call.
         channel_options: gRPC channel arguments, over the client's own.
     """
@@ -73,14 +81,22 @@ class AsyncClient:
         target: str,
         *,
         timeout_s: float = 1.0,
-        tls: TlsOptions | None = None,
+        tls: TlsOptions | bool | None = None,
+        api_key: str | None = None,
+        allow_plaintext_key: bool = False,
         metadata: Mapping[str, str | bytes] | None = None,
         channel_options: Mapping[str, str | int] | None = None,
     ) -> None:
         self._target = target
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._tls = tls
-        self._metadata = tuple((metadata or {}).items())
+        self._tls = checked_tls(tls)
+        self._metadata = sent_metadata(
+            metadata,
+            api_key=api_key,
+            target=target,
+            tls=self._tls,
+            allow_plaintext_key=allow_plaintext_key,
+        )
         self._overrides = channel_options
         self._channel: grpc.aio.Channel | None = None
         self._stubs: Stubs | None = None

@@ -21,7 +21,13 @@ from shortlist_client.call import (
     checked_timeout_s,
     presented_as,
 )
-from shortlist_client.connection import TlsOptions, channel_options, credentials
+from shortlist_client.connection import (
+    TlsOptions,
+    channel_options,
+    checked_tls,
+    credentials,
+    sent_metadata,
+)
 from shortlist_client.errors import ShortlistError
 from shortlist_client.status import FailedCall, error_from_call
 from shortlist_client.streams import Responses, Stream
@@ -63,10 +69,15 @@ class Client:
             Calls go in turn to all addresses behind it.
         timeout_s: Deadline of a call that names none, retries included. The server plans with it:
             it is the budget of the whole funnel.
-        tls: None: plain text.
-        metadata: Sent with every call, for whatever stands between (`authorization`, ...). Names in
-            lower case.
+        tls: None or False: plain text. True: TLS, trusting the public authorities.
+        api_key: `sl_...`; sent with every call.
+        allow_plaintext_key: Send the key in plain text to other machines, too: where something else
+            encrypts.
+        metadata: Sent with every call, for whatever stands between. Names in lower case.
         channel_options: gRPC channel arguments, over the client's own.
+
+    Raises:
+        InvalidValue: The key cannot be sent, or would be in plain text to another machine.
     """
 
     def __init__(
@@ -74,14 +85,23 @@ class Client:
         target: str,
         *,
         timeout_s: float = 1.0,
-        tls: TlsOptions | None = None,
+        tls: TlsOptions | bool | None = None,
+        api_key: str | None = None,
+        allow_plaintext_key: bool = False,
         metadata: Mapping[str, str | bytes] | None = None,
         channel_options: Mapping[str, str | int] | None = None,
     ) -> None:
         self._target = target
         self._timeout_s = checked_timeout_s(timeout_s)
-        self._metadata = tuple((metadata or {}).items())
-        self._channel = _open_channel(target, tls, channel_options)
+        options = checked_tls(tls)
+        self._metadata = sent_metadata(
+            metadata,
+            api_key=api_key,
+            target=target,
+            tls=options,
+            allow_plaintext_key=allow_plaintext_key,
+        )
+        self._channel = _open_channel(target, options, channel_options)
         self._stubs = Stubs(self._channel)
         self._closed = False
 

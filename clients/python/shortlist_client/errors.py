@@ -15,9 +15,15 @@
         - UnknownSource           the bundle configures no source of this name
         - ExcludedItemRequested   items are both asked for and excluded
         - MessageTooLarge         the request or its answer is larger than a message may be
+      x Unauthenticated           the server does not know who calls
+        - ApiKeyMissing           the call carried no API key
+        - ApiKeyInvalid           its key is not one of the server's
+      x PermissionDenied          the caller may not make this call
+        - ScopeMissing            its API key does not open `scope`
       - NotFound                  none of the items that a query needs is known
       - DeadlineExceeded          the time was gone before the answer came
-      - Overloaded                too busy: come back after `retry_delay_s`
+      x Overloaded                too busy: come back after `retry_delay_s`
+        - RateLimited             this API key is used more often than it may be
       x Unavailable               nobody answers at the target
         - ShuttingDown            the server is stopping
       - Internal                  a fault of the server; `request_id` leads to its log
@@ -157,6 +163,31 @@ class MessageTooLarge(InvalidRequestError):
     """
 
 
+class Unauthenticated(ShortlistError):
+    """The server does not know who calls; a retry gives the same error."""
+
+
+class ApiKeyMissing(Unauthenticated):
+    """The server wants an API key, and the call carried none."""
+
+
+class ApiKeyInvalid(Unauthenticated):
+    """The API key is not one of the server's."""
+
+
+class PermissionDenied(ShortlistError):
+    """The caller may not make this call; a retry gives the same error."""
+
+
+class ScopeMissing(PermissionDenied):
+    """The API key does not open the method, or `explain` or `debug`."""
+
+    @property
+    def scope(self) -> str:
+        """The scope that the key lacks; several, of which one is enough, joined by ` or `."""
+        return self.metadata.get("scope", "")
+
+
 class NotFound(ShortlistError):
     """None of the items that a query needs is known to the bundle."""
 
@@ -172,6 +203,10 @@ class DeadlineExceeded(ShortlistError):
 
 class Overloaded(ShortlistError):
     """The server has as many requests waiting as it admits. Come back after `retry_delay_s`."""
+
+
+class RateLimited(Overloaded):
+    """This API key is used more often than it may be. Come back after `retry_delay_s`."""
 
 
 class Unavailable(ShortlistError):

@@ -34,10 +34,16 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "INTERNAL": errors.Internal,
     "ATTRIBUTE_TYPE_MISMATCH": errors.AttributeTypeMismatch,
     "UNKNOWN_SOURCE": errors.UnknownSource,
+    "API_KEY_MISSING": errors.ApiKeyMissing,
+    "API_KEY_INVALID": errors.ApiKeyInvalid,
+    "SCOPE_MISSING": errors.ScopeMissing,
+    "RATE_LIMITED": errors.RateLimited,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,

@@ -1,5 +1,5 @@
-"""What every call has in common: a request id, a log line, and an end in one of the statuses of
-`status.py`.
+"""What every call has in common: a look at its key, a request id, a log line, and an end in one of
+the statuses of `status.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from shortlist_server.errors import InvalidValue, ShuttingDown
+from shortlist_server.errors import AccessError, InvalidValue, RateLimited, ShuttingDown
+from shortlist_server.rpc.access import Access
 from shortlist_server.rpc.status import REQUEST_ID_KEY, CallStatus, status_of
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,11 @@ class CallObserver(Protocol):
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Surrounds the handlers of Shortlist's own services."""
+    """Admits calls, and surrounds the handlers of Shortlist's own services."""
 
-    def __init__(self, observer: CallObserver | None = None) -> None:
+    def __init__(self, access: Access, observer: CallObserver | None = None) -> None:
         """Begin with no handlers; each is wrapped once."""
+        self._access = access
         self._observer = observer
         self._wrapped: dict[str, Handler] = {}
         self._in_flight = 0
@@ -97,10 +99,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a method, surrounded; health and reflection go through as they
-        are.
+        """Return the handler of a method, surrounded; health and reflection are admitted, and then
+        go through as they are.
         """
         method: str = handler_call_details.method
+        if not self._access.serves(method):
+            return None
+        try:
+            self._access.admit(method, handler_call_details.invocation_metadata)
+        except (AccessError, RateLimited) as error:
+            return self._refusal(method, error)
         if (known := self._wrapped.get(method)) is not None:
             return known
         handler = await continuation(handler_call_details)
@@ -120,6 +128,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
         self._wrapped[method] = surrounded
         return surrounded
+
+    def _refusal(self, method: str, error: Exception) -> Handler:
+        """Return a handler that ends a call of any kind. As one of streams it does not wait for the
+        request, which is not even read.
+        """
+
+        async def call(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            async with self._call(method, context):
+                raise error
+
+        return grpc.stream_stream_rpc_method_handler(call)
 
     def _surround(self, method: str, handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
         behavior: Any = handler.unary_unary

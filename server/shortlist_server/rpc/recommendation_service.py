@@ -16,7 +16,7 @@ from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
-from shortlist_server.rpc import check, convert, respond
+from shortlist_server.rpc import access, check, convert, respond
 from shortlist_server.rpc.interceptors import current_request_id
 from shortlist_server.rpc.respond_query import fill_answered_query
 from shortlist_server.rpc.status import error_info, status_of
@@ -72,6 +72,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     ) -> pb.RecommendResponse:
         """Run the whole funnel."""
         budget = self._budget(context)
+        access.check_details(request)
         check.recommend_request(request)
         query, options = convert.query(request.query), convert.recommend_options(request)
         compute = self._compute.of(waits=self._funnel.waits(options))
@@ -86,6 +87,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         if not request.HasField("request"):
             raise FieldRequired("request", expected="a RecommendRequest", got="none")
         asked = request.request
+        access.check_details(asked)
         check.recommend_request(asked)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
         waits = self._funnel.waits(options)
@@ -107,12 +109,14 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         """Run the whole funnel for each row, behind the single calls."""
         call = self._budget(context, rows=len(request.requests))
         check.batch_recommend_request(request)
+        access.charge_rows(len(request.requests))
         request_id = current_request_id.get()
         for index, row in enumerate(request.requests):
             call.check("batch")
             message = pb.BatchRecommendResponse(index=index)
             row_id = f"{request_id}/{index}"
             try:
+                access.check_details(row)
                 check.recommend_request(row)
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
@@ -127,6 +131,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:
         """Return candidates only."""
         budget = self._budget(context)
+        access.check_details(request)
         check.retrieve_request(request)
         query, options = convert.query(request.query), convert.retrieve_options(request)
         compute = self._compute.of(waits=self._funnel.waits(options))
@@ -136,6 +141,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:
         """Score the items that the caller names."""
         budget = self._budget(context)
+        access.check_details(request)
         check.rank_request(request)
         query, options = convert.query(request.query), convert.rank_options(request)
         item_ids = tuple(request.item_ids)
@@ -148,6 +154,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     ) -> pb.FindSimilarItemsResponse:
         """Return the items nearest to one item."""
         budget = self._budget(context)
+        access.check_details(request)
         check.find_similar_items_request(request)
         query, options = convert.similar_query(request), convert.similar_options(request)
         answer = await self._compute.run(self._funnel.retrieve, query, options, budget)

@@ -19,10 +19,12 @@ from shortlist.v1 import (
 )
 
 from shortlist_server.errors import ConfigError
+from shortlist_server.rpc.access import Access
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver
 from shortlist_server.rpc.recommendation_service import RecommendationService
+from shortlist_server.rpc.tls import Certificates
 
 SERVICE_NAMES = (
     recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
@@ -44,6 +46,8 @@ class ServerOptions:
     message_bytes_max: int
     drain_notice_s: float
     drain_s: float
+    certificates: Certificates | None = None
+    """None: plain text."""
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
@@ -68,11 +72,12 @@ class Server:
         bundle: BundleService,
         catalog: CatalogService,
         options: ServerOptions,
+        access: Access,
         observer: CallObserver | None = None,
     ) -> None:
         """Register the services; must be called inside the event loop."""
         self._options = options
-        self._calls = CallInterceptor(observer)
+        self._calls = CallInterceptor(access, observer)
         self._server = grpc.aio.server(
             interceptors=[self._calls],
             options=[
@@ -103,7 +108,7 @@ class Server:
             ConfigError: the address cannot be bound.
         """
         try:
-            port = self._server.add_insecure_port(self._options.listen)
+            port = self._bind()
         except RuntimeError as error:
             raise ConfigError(
                 f"listen: cannot bind {self._options.listen}: {error}; is another server on this "
@@ -113,6 +118,12 @@ class Server:
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
+
+    def _bind(self) -> int:
+        certificates, listen = self._options.certificates, self._options.listen
+        if certificates is None:
+            return self._server.add_insecure_port(listen)
+        return self._server.add_secure_port(listen, certificates.credentials())
 
     async def drain(self) -> None:
         """Turn health to NOT_SERVING, give load balancers time to see it, then let calls in flight

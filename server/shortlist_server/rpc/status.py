@@ -12,10 +12,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from shortlist_server.errors import (
+    ApiKeyInvalid,
+    ApiKeyMissing,
     DeadlineExceeded,
     ItemNotFound,
     Overloaded,
+    RateLimited,
     RequestError,
+    ScopeMissing,
     ShuttingDown,
 )
 
@@ -74,15 +78,21 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 details=(_info("DEADLINE_EXCEEDED", stage=error.stage),),
             )
         case Overloaded():
-            delay = Duration()
-            delay.FromMilliseconds(error.retry_delay_ms)
+            return _exhausted("OVERLOADED", error)
+        case RateLimited():
+            return _exhausted("RATE_LIMITED", error)
+        case ApiKeyMissing() | ApiKeyInvalid():
+            reason = "API_KEY_MISSING" if isinstance(error, ApiKeyMissing) else "API_KEY_INVALID"
             return CallStatus(
-                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                code=grpc.StatusCode.UNAUTHENTICATED,
                 message=str(error),
-                details=(
-                    _info("OVERLOADED", expected=error.limit),
-                    RetryInfo(retry_delay=delay),
-                ),
+                details=(_info(reason, expected=error.expected),),
+            )
+        case ScopeMissing():
+            return CallStatus(
+                code=grpc.StatusCode.PERMISSION_DENIED,
+                message=str(error),
+                details=(_info("SCOPE_MISSING", scope=error.scope),),
             )
         case ShuttingDown():
             return CallStatus(
@@ -94,6 +104,16 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
         code=grpc.StatusCode.INTERNAL,
         message="a fault of the server; its log tells more under this request's id",
         details=(_info("INTERNAL", request_id=request_id),),
+    )
+
+
+def _exhausted(reason: str, error: Overloaded | RateLimited) -> CallStatus:
+    delay = Duration()
+    delay.FromMilliseconds(error.retry_delay_ms)
+    return CallStatus(
+        code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+        message=str(error),
+        details=(_info(reason, expected=error.limit), RetryInfo(retry_delay=delay)),
     )
 
 

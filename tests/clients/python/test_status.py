@@ -21,8 +21,10 @@ from shortlist_client import (
     NotFound,
     OutOfRange,
     Overloaded,
+    PermissionDenied,
     ShortlistError,
     ShuttingDown,
+    Unauthenticated,
     Unavailable,
     UnknownItem,
     errors,
@@ -42,6 +44,10 @@ CODES = {
     "OVERLOADED": Code.RESOURCE_EXHAUSTED,
     "SHUTTING_DOWN": Code.UNAVAILABLE,
     "INTERNAL": Code.INTERNAL,
+    "API_KEY_MISSING": Code.UNAUTHENTICATED,
+    "API_KEY_INVALID": Code.UNAUTHENTICATED,
+    "SCOPE_MISSING": Code.PERMISSION_DENIED,
+    "RATE_LIMITED": Code.RESOURCE_EXHAUSTED,
 }
 REASONS = [
     name.removeprefix("ERROR_REASON_")
@@ -159,6 +165,8 @@ def test_the_request_id_of_an_error_is_the_one_in_the_servers_log(
 FALLBACKS = {
     Code.INVALID_ARGUMENT: InvalidRequestError,
     Code.NOT_FOUND: NotFound,
+    Code.UNAUTHENTICATED: Unauthenticated,
+    Code.PERMISSION_DENIED: PermissionDenied,
     Code.DEADLINE_EXCEEDED: DeadlineExceeded,
     Code.RESOURCE_EXHAUSTED: Overloaded,
     Code.UNAVAILABLE: Unavailable,

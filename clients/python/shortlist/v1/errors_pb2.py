@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/errors.proto\x12\x0cshortlist.v1*\xcf\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_REASON_FIELD_REQUIRED\x10\x01\x12\x1d\n\x19\x45RROR_REASON_OUT_OF_RANGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_INVALID_VALUE\x10\x03\x12#\n\x1f\x45RROR_REASON_DIMENSION_MISMATCH\x10\x04\x12&\n\"ERROR_REASON_FEATURE_TYPE_MISMATCH\x10\x05\x12 \n\x1c\x45RROR_REASON_UNKNOWN_FEATURE\x10\x06\x12\"\n\x1e\x45RROR_REASON_UNKNOWN_ATTRIBUTE\x10\x07\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_ITEM\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_OUTPUT\x10\t\x12(\n$ERROR_REASON_EXCLUDED_ITEM_REQUESTED\x10\n\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12(\n$ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_SOURCE\x10\x10\x42i\n\x10\x64\x65v.shortlist.v1B\x0b\x45rrorsProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/errors.proto\x12\x0cshortlist.v1*\xd2\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_REASON_FIELD_REQUIRED\x10\x01\x12\x1d\n\x19\x45RROR_REASON_OUT_OF_RANGE\x10\x02\x12\x1e\n\x1a\x45RROR_REASON_INVALID_VALUE\x10\x03\x12#\n\x1f\x45RROR_REASON_DIMENSION_MISMATCH\x10\x04\x12&\n\"ERROR_REASON_FEATURE_TYPE_MISMATCH\x10\x05\x12 \n\x1c\x45RROR_REASON_UNKNOWN_FEATURE\x10\x06\x12\"\n\x1e\x45RROR_REASON_UNKNOWN_ATTRIBUTE\x10\x07\x12\x1d\n\x19\x45RROR_REASON_UNKNOWN_ITEM\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_OUTPUT\x10\t\x12(\n$ERROR_REASON_EXCLUDED_ITEM_REQUESTED\x10\n\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12(\n$ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_UNKNOWN_SOURCE\x10\x10\x12 \n\x1c\x45RROR_REASON_API_KEY_MISSING\x10\x11\x12 \n\x1c\x45RROR_REASON_API_KEY_INVALID\x10\x12\x12\x1e\n\x1a\x45RROR_REASON_SCOPE_MISSING\x10\x13\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x14\x42i\n\x10\x64\x65v.shortlist.v1B\x0b\x45rrorsProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shortlist.v1B\013ErrorsProtoP\001ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1'
   _globals['_ERRORREASON']._serialized_start=44
-  _globals['_ERRORREASON']._serialized_end=635
+  _globals['_ERRORREASON']._serialized_end=766
 # @@protoc_insertion_point(module_scope)

@@ -119,6 +119,31 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
         {"reason": "UNKNOWN_SOURCE", "domain": "shortlist",
          "metadata": {"field": "sources[0].name", "expected": "trending, two_tower", "got": "trendy"}}
     """
+    ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 17
+    """UNAUTHENTICATED: the server has API keys, and the call carries none.
+
+        {"reason": "API_KEY_MISSING", "domain": "shortlist",
+         "metadata": {"expected": "metadata `authorization: Bearer sl_...`"}}
+    """
+    ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 18
+    """UNAUTHENTICATED: the API key of the call is not one of the server's, or the call carries several.
+
+        {"reason": "API_KEY_INVALID", "domain": "shortlist",
+         "metadata": {"expected": "one key of this server as `authorization: Bearer sl_...`"}}
+    """
+    ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 19
+    """PERMISSION_DENIED: the API key does not open the method, or what the request asks for beside its answer (`explain`,
+    `debug`). `scope` is what would; several are joined by ` or `.
+
+        {"reason": "SCOPE_MISSING", "domain": "shortlist", "metadata": {"scope": "debug"}}
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 20
+    """RESOURCE_EXHAUSTED: the API key is used more often than it may be. A google.rpc.RetryInfo says when the next call is
+    admitted.
+
+        {"reason": "RATE_LIMITED", "domain": "shortlist",
+         "metadata": {"expected": "at most 100 requests per second, 200 at once"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -225,5 +250,30 @@ ERROR_REASON_UNKNOWN_SOURCE: ErrorReason.ValueType  # 16
 
     {"reason": "UNKNOWN_SOURCE", "domain": "shortlist",
      "metadata": {"field": "sources[0].name", "expected": "trending, two_tower", "got": "trendy"}}
+"""
+ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 17
+"""UNAUTHENTICATED: the server has API keys, and the call carries none.
+
+    {"reason": "API_KEY_MISSING", "domain": "shortlist",
+     "metadata": {"expected": "metadata `authorization: Bearer sl_...`"}}
+"""
+ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 18
+"""UNAUTHENTICATED: the API key of the call is not one of the server's, or the call carries several.
+
+    {"reason": "API_KEY_INVALID", "domain": "shortlist",
+     "metadata": {"expected": "one key of this server as `authorization: Bearer sl_...`"}}
+"""
+ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 19
+"""PERMISSION_DENIED: the API key does not open the method, or what the request asks for beside its answer (`explain`,
+`debug`). `scope` is what would; several are joined by ` or `.
+
+    {"reason": "SCOPE_MISSING", "domain": "shortlist", "metadata": {"scope": "debug"}}
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 20
+"""RESOURCE_EXHAUSTED: the API key is used more often than it may be. A google.rpc.RetryInfo says when the next call is
+admitted.
+
+    {"reason": "RATE_LIMITED", "domain": "shortlist",
+     "metadata": {"expected": "at most 100 requests per second, 200 at once"}}
 """
 global___ErrorReason = ErrorReason

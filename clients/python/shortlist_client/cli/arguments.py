@@ -36,12 +36,13 @@ Every command has its own --help.
 
 environment:
   SHORTLIST_TARGET    the server, where --target does not say
+  SHORTLIST_API_KEY   the API key, where --api-key-file does not say
   NO_COLOR            any value: no colours
 
 exit codes:
   0    answered
   1    the server failed, is too busy, too late or not there, or does not know the item
-  2    wrong usage, or the server refuses the request as it is
+  2    wrong usage, or the server refuses the request, or who asks, as it is
   130  interrupted by Ctrl-C
   141  the reader of the output closed the pipe
 """

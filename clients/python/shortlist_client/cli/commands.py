@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -122,10 +123,21 @@ def stats(options: Namespace) -> str:
 
 
 def _open_client(options: Namespace) -> Client:
+    pems = (options.ca_file, options.certificate_file, options.key_file)
+    if (options.certificate_file is None) != (options.key_file is None):
+        options.parser.error("--certificate-file and --key-file belong together")
     tls = None
-    if options.tls or options.ca_file is not None:
-        tls = TlsOptions(root_certificates=options.ca_file)
-    return Client(options.target, timeout_s=options.timeout, tls=tls)
+    if options.tls or any(pem is not None for pem in pems):
+        ca, certificate, key = pems
+        tls = TlsOptions(root_certificates=ca, client_certificate=certificate, client_key=key)
+    return Client(
+        options.target,
+        timeout_s=options.timeout,
+        tls=tls,
+        # Not as the option's default, which argparse would take for the name of a file.
+        api_key=os.environ.get("SHORTLIST_API_KEY") if options.api_key is None else options.api_key,
+        allow_plaintext_key=options.allow_plaintext_key,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

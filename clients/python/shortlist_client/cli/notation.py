@@ -47,6 +47,14 @@ def file_bytes(argument: str) -> bytes:
         raise argparse.ArgumentTypeError(f"{argument}: {error.strerror}") from error
 
 
+def file_line(argument: str) -> str:
+    """Read the file of this name, which holds one line."""
+    try:
+        return file_bytes(argument).decode("ascii").strip()
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{argument}: expected one line of ASCII") from error
+
+
 def condition(argument: str) -> Condition:
     """Read a name, an operator and a value, such as `year>=1990`.
 

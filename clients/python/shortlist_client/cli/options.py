@@ -214,3 +214,25 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         metavar="PEM",
         help="certificates to trust instead of the public authorities; implies --tls",
     )
+    group.add_argument(
+        "--certificate-file",
+        type=notation.file_bytes,
+        metavar="PEM",
+        help="certificate to show to a server that asks for one; implies --tls",
+    )
+    group.add_argument(
+        "--key-file", type=notation.file_bytes, metavar="PEM", help="its private key"
+    )
+    # No flag takes the key itself: other users of the machine see the arguments of a process.
+    group.add_argument(
+        "--api-key-file",
+        dest="api_key",
+        type=notation.file_line,
+        metavar="FILE",
+        help="file with the API key; default: the key that $SHORTLIST_API_KEY holds",
+    )
+    group.add_argument(
+        "--allow-plaintext-key",
+        action="store_true",
+        help="send the API key without TLS to other machines, too",
+    )

@@ -8,7 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from shortlist_client.cli.arguments import make_parser
-from shortlist_client.errors import DeadlineExceeded, Internal, InvalidRequestError, ShortlistError
+from shortlist_client.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidRequestError,
+    PermissionDenied,
+    ShortlistError,
+    Unauthenticated,
+)
 
 OK, FAILED, REFUSED = 0, 1, 2
 # What a shell reports for a program that died of SIGINT or SIGPIPE: 128 + the signal's number.
@@ -32,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(options.run(options), flush=True)
     except ShortlistError as error:
         _complain(_message(error))
-        return REFUSED if isinstance(error, InvalidRequestError) else FAILED
+        refused = isinstance(error, InvalidRequestError | Unauthenticated | PermissionDenied)
+        return REFUSED if refused else FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
