@@ -348,6 +348,19 @@ def test_refused_request_is_not_read(guard: Guard, refusal_in: Any) -> None:
     assert refusal.info.reason == "API_KEY_MISSING"
 
 
+def test_bytes_that_are_no_message_put_no_traceback_into_the_log(
+    guard: Guard, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Methods of health are open to everybody, and read by grpc.aio itself."""
+    target = guard(entry(make_key(), name="a", scopes=["recommend"])).target
+    with grpc.insecure_channel(target) as channel:
+        method = channel.unary_unary("/grpc.health.v1.Health/Check")
+        with pytest.raises(grpc.RpcError) as caught:
+            method(b"\xff\xff", timeout=10)
+    assert "/" not in str(caught.value.details())
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 def test_unknown_method_is_unimplemented_with_any_key_or_none(guard: Guard) -> None:
     key = make_key()
     target = guard(entry(key, name="a", scopes=["admin"])).target

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -194,7 +195,12 @@ def test_requests_beyond_the_queue_are_refused_with_a_delay(
 
 @pytest.mark.parametrize(
     ("error", "is_logged"),
-    [(asyncio.CancelledError(), False), (RuntimeError(), True), (None, True)],
+    [
+        (asyncio.CancelledError(), False),
+        (DecodeError(), False),
+        (RuntimeError(), True),
+        (None, True),
+    ],
 )
 def test_log_of_the_library_tells_of_faults_but_not_of_callers_who_have_gone(
     error: BaseException | None, is_logged: bool, caplog: pytest.LogCaptureFixture

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from shortlist.v1 import (
@@ -51,12 +52,14 @@ class ServerOptions:
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """Whether a log record of grpc.aio tells of more than a caller who has gone.
+    """Whether a log record of grpc.aio tells of more than a caller who has gone, or sent nonsense.
 
     grpc.aio 1.85 logs the cancellation of a handler, which is how it ends a call whose caller has
-    given up, as an error with a traceback.
+    given up, as an error with a traceback. So it does with bytes that are no message, by which
+    anybody who reaches the methods of health could fill the log.
     """
-    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+    callers_doing = (asyncio.CancelledError, DecodeError)
+    return record.exc_info is None or not isinstance(record.exc_info[1], callers_doing)
 
 
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
