@@ -32,10 +32,10 @@ from serving import TIMEOUT_S, percentiles, serving
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
-from shortlist_server.app import Generation, load_generation
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Query, User
+from shortlist_server.generation import Generation, load_generation
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks/results/bench.json"

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import synthetic
 from numpy.typing import NDArray
-from shortlist_server.app import Generation, load_generation
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.filter import Filter, IsIn, Range
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Query, Vector
+from shortlist_server.generation import Generation, load_generation
 
 SHARES = (0.5, 0.1, 0.02, 0.001, 0.0)
 COUNTS = (100, 500)

@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from shortlist_exporters.evaluation.served import evaluate
 from shortlist_exporters.onnx.tensorflow import SavedModel
-from shortlist_server.app import Generation, GenerationOptions, load_generation
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Query, User
+from shortlist_server.generation import Generation, GenerationOptions, load_generation
 from shortlist_server.runtime.models import item_feeds, load_models
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from shortlist_server.app import Generation
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.gather import Gatherer
 from shortlist_server.funnel.options import SourceOptions
 from shortlist_server.funnel.stages import SourceQuery
 from shortlist_server.funnel.types import Found
+from shortlist_server.generation import Generation
 
 
 def kinds_of(generation: Generation) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from shortlist_exporters.export import export_bundle
 from shortlist_server import app
 from shortlist_server.config import ServerConfig
+from shortlist_server.generation import Generation, load_generation
 from shortlist_server.runtime.compute import ComputePool
 
 # Machines of CI are slow and noisy: how long an example takes to draw or to run says nothing about
@@ -41,15 +42,15 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def generation(tiny_bundle: Path) -> app.Generation:
+def generation(tiny_bundle: Path) -> Generation:
     """The tiny bundle, loaded."""
-    return app.load_generation(tiny_bundle)
+    return load_generation(tiny_bundle)
 
 
 class RunningServer:
     """A server in a thread with an event loop of its own."""
 
-    def __init__(self, bundle: Path, generation: app.Generation, **settings: object) -> None:
+    def __init__(self, bundle: Path, generation: Generation, **settings: object) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -63,15 +64,19 @@ class RunningServer:
                 **settings,
             }
         )
+        # No call is refused for having waited: the machine may be busy with other tests.
         self.compute = ComputePool(
-            threads=self.config.compute_threads, waiting_max=self.config.waiting_max
+            threads=self.config.compute_threads,
+            waiting_max=self.config.waiting_max,
+            wait_s_max=60.0,
+            standing_s_max=60.0,
         )
         self.target = self._call(self._start(generation))
 
     def _call(self, coroutine: object) -> str:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
 
-    async def _start(self, generation: app.Generation) -> str:
+    async def _start(self, generation: Generation) -> str:
         self._server = app.build_server(self.config, generation, self.compute)
         return f"127.0.0.1:{await self._server.start()}"
 
@@ -87,7 +92,7 @@ class RunningServer:
 
 
 @pytest.fixture(scope="session")
-def server(tiny_bundle: Path, generation: app.Generation) -> Iterator[RunningServer]:
+def server(tiny_bundle: Path, generation: Generation) -> Iterator[RunningServer]:
     """The tiny world, served."""
     running = RunningServer(tiny_bundle, generation)
     yield running

@@ -8,9 +8,9 @@ from typing import Any
 
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
-from shortlist_server.app import Generation
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.types import Outcome, StageReport
+from shortlist_server.generation import Generation
 from shortlist_server.observability.masking import Masking
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
 from shortlist_server.rpc import convert, respond

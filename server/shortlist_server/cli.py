@@ -210,8 +210,9 @@ def _serve(config: Any, parsed: argparse.Namespace) -> int:
 
 def _check(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
+    from shortlist_server.generation import load_generation
 
-    generation = app.load_generation(config.bundle, app.generation_options(config))
+    generation = load_generation(config.bundle, app.generation_options(config))
     manifest = generation.bundle.manifest
     report = {
         "bundle": {
@@ -251,6 +252,7 @@ def _check(config: Any, parsed: argparse.Namespace) -> int:
 
 def _replay(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
+    from shortlist_server.generation import load_generation
     from shortlist_server.observability.masking import read_key
     from shortlist_server.replay import report as reports
     from shortlist_server.replay.comparison import Outcome
@@ -263,7 +265,7 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
     rows = read_log(parsed.log, parsed.limit)
     key = None if parsed.salt_file is None else read_key(parsed.salt_file)
     options = replace(app.generation_options(config), recall_share=0.0)
-    generations = [app.load_generation(folder, options) for folder in parsed.bundles]
+    generations = [load_generation(folder, options) for folder in parsed.bundles]
     # As in `serve`: what is loaded stays, and collecting it is no part of an answer's time.
     gc.collect()
     gc.freeze()

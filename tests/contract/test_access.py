@@ -27,7 +27,7 @@ from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.catalog_pb2_grpc import CatalogServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server.access.api_keys import Scope, entry, make_key
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 from shortlist_server.rpc.access import METHOD_SCOPES
 
 Code = grpc.StatusCode
@@ -306,13 +306,14 @@ import grpc
 from shortlist.v1 import recommendation_pb2 as pb, types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server import app, config
+from shortlist_server.generation import load_generation
 from shortlist_server.runtime.compute import ComputePool
 bundle, folder, key = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
 settings = config.ServerConfig(bundle=bundle, listen="127.0.0.1:0", drain_notice_ms=0,
     api_keys_file=folder / "keys.toml", request_log=folder / "log")
 async def main():
     recorder = app.request_log(settings)
-    generation = app.load_generation(bundle)
+    generation = load_generation(bundle)
     server = app.build_server(settings, generation, ComputePool(threads=0, waiting_max=9), recorder)
     port = await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

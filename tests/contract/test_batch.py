@@ -15,9 +15,9 @@ from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
-from shortlist_server.app import Generation
 from shortlist_server.funnel.stages import SourceQuery
 from shortlist_server.funnel.types import User
+from shortlist_server.generation import Generation
 
 USERS = 12
 

@@ -16,7 +16,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_exporters.export import export_bundle
-from shortlist_server.app import GenerationOptions, load_generation
+from shortlist_server.generation import GenerationOptions, load_generation
 
 COUNT = 20_000
 DIMENSION = tiny_world.DIMENSION

@@ -15,7 +15,7 @@ from altered_funnel import AlteredSource, altered, kinds_of
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 
 DEADLINES_S = np.geomspace(1e-3, 1.0, 25).tolist()
 REPEATS = 3

@@ -20,7 +20,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_server.access.api_keys import entry, make_key
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 
 Code = grpc.StatusCode
 USER = types.Query(user=types.UserQuery(id="u1"))

@@ -11,7 +11,7 @@ import grpc
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 
 
 def test_answers_are_those_of_threads_also_when_many_ask_at_once(

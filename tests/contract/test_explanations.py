@@ -12,8 +12,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_exporters.export import export_bundle
-from shortlist_server import app
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation, load_generation
 from shortlist_server.runtime.onnx_session import open_model
 
 NEAREST = types.SourceOptions(nearest=types.NearestSource(), candidate_count=8)
@@ -352,7 +351,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Any:
     folder = tmp_path_factory.mktemp("bare")
     spec = tiny_world.write_spec(folder / "spec", interactions=None)
     export_bundle(spec, folder / "bundle")
-    running = type(server)(folder / "bundle", app.load_generation(folder / "bundle"))
+    running = type(server)(folder / "bundle", load_generation(folder / "bundle"))
     with grpc.insecure_channel(running.target) as channel:
         yield Stub(channel)
     running.stop()

@@ -9,7 +9,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 
 SEEN_COUNT = 5
 ITEM_COUNT = 60

@@ -27,11 +27,11 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
-from shortlist_server.app import Generation
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.gather import Gatherer
 from shortlist_server.funnel.stages import SourceQuery
+from shortlist_server.generation import Generation
 from shortlist_server.rpc.server import SERVICE_NAMES
 
 USER = types.Query(user=types.UserQuery(id="u1"))

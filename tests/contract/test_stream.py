@@ -14,7 +14,7 @@ from shortlist.v1 import bundle_pb2, bundle_pb2_grpc
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 
 USER = types.Query(user=types.UserQuery(id="u1"))
 

@@ -15,9 +15,9 @@ from certificates import Authority
 from conftest import RunningServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from shortlist_client import Client, TlsOptions, Unavailable
-from shortlist_server.app import Generation
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
+from shortlist_server.generation import Generation
 from shortlist_server.security import refuse_early
 
 Start = Callable[..., RunningServer]

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from shortlist_server.app import load_generation
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Query, User
+from shortlist_server.generation import load_generation
 
 PAGE = Path(__file__).parents[2] / "docs/bring-your-own-model.md"
 

@@ -36,6 +36,7 @@ from shortlist_client.cli import main
 from shortlist_exporters.export import export_bundle
 from shortlist_server import app
 from shortlist_server.config import ServerConfig
+from shortlist_server.generation import Generation, load_generation
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -103,7 +104,7 @@ def declared(text: str, name: str) -> dict[str, Any]:
 class Reader:
     """Runs what a page shows, as its reader would."""
 
-    def __init__(self, server: RunningServer, generation: app.Generation) -> None:
+    def __init__(self, server: RunningServer, generation: Generation) -> None:
         self._server = server
         self._generation = generation
         self.namespace: dict[str, Any] = {}
@@ -152,7 +153,7 @@ def reading(text: str, folder: Path) -> Iterator[Reader]:
     export_bundle(spec, folder / "bundle", version="1")
     settings = declared(text, "server.toml")
     config = ServerConfig.model_validate({"bundle": folder / "bundle", **settings})
-    generation = app.load_generation(folder / "bundle", app.generation_options(config))
+    generation = load_generation(folder / "bundle", app.generation_options(config))
     server = RunningServer(folder / "bundle", generation, **settings)
     reader = Reader(server, generation)
     try:

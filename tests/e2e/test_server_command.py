@@ -125,8 +125,9 @@ def test_interrupt_stops_the_server_without_a_traceback(serving: Serving) -> Non
 def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> None:
     program = (
         "import sys, pathlib\n"
-        "from shortlist_server import app, cli, config\n"
-        "app.load_generation(pathlib.Path(sys.argv[1]), app.GenerationOptions(exact_items_max=1))\n"
+        "from shortlist_server import app, cli, config, generation\n"
+        "options = generation.GenerationOptions(exact_items_max=1)\n"
+        "generation.load_generation(pathlib.Path(sys.argv[1]), options)\n"
         "heavy = {'tensorflow', 'keras', 'tf_keras', 'pyarrow', 'onnx', 'shortlist_exporters', "
         "'shortlist_client'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from request_messages import EXISTS
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
-from shortlist_server.app import Generation, GenerationOptions, load_generation
 from shortlist_server.errors import BundleError, ShortlistError
+from shortlist_server.generation import Generation, GenerationOptions, load_generation
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.runtime.compute import ComputePool

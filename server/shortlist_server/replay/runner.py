@@ -10,12 +10,12 @@ from google.protobuf.message import DecodeError
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2
 
-from shortlist_server.app import Generation
 from shortlist_server.errors import DeadlineExceeded, ShortlistError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Query
+from shortlist_server.generation import Generation
 from shortlist_server.observability.log_row import LogRow
 from shortlist_server.replay.decisions import as_logged
 from shortlist_server.replay.unmasking import Unmasking

@@ -10,15 +10,14 @@ import grpc
 from shortlist.v1 import errors_pb2, recommendation_pb2_grpc, types_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 
-from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
 from shortlist_server.rpc import access, check, convert, respond
 from shortlist_server.rpc.interceptors import current_request_id
 from shortlist_server.rpc.respond_query import fill_answered_query
+from shortlist_server.rpc.snapshot import Snapshot
 from shortlist_server.rpc.status import error_info, status_of
 from shortlist_server.runtime.compute import ComputePool
 
@@ -45,23 +44,27 @@ class Recorder(Protocol):
 
 
 class RecommendationService(recommendation_pb2_grpc.RecommendationServiceServicer):
-    """Answers from one bundle."""
+    """Answers each request from one snapshot."""
 
     def __init__(
         self,
         *,
-        funnel: Funnel,
-        catalog: BundleCatalog,
-        identity: types_pb2.BundleId,
+        snapshot: Callable[[], Snapshot],
         compute: ComputePool,
         default_timeout_s: float,
         recorder: Recorder | None = None,
         observe: Callable[[Answer], None] | None = None,
     ) -> None:
-        """Take the parts of one bundle and the threads to compute in."""
-        self._funnel = funnel
-        self._catalog = catalog
-        self._identity = identity
+        """Take what requests are answered from, and the threads to compute in.
+
+        Args:
+            snapshot: Returns what a request that arrives now is answered from.
+            compute: Where the funnel runs.
+            default_timeout_s: Budget of calls without a deadline.
+            recorder: Keeps requests; None where they are not kept.
+            observe: Told of each answer.
+        """
+        self._snapshot = snapshot
         self._compute = compute
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
@@ -71,32 +74,32 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Run the whole funnel."""
-        budget = self._budget(context)
+        budget, at = self._budget(context), self._snapshot()
         access.check_details(request)
         check.recommend_request(request)
         query, options = convert.query(request.query), convert.recommend_options(request)
-        compute = self._compute.of(waits=self._funnel.waits(options))
-        answer = await compute(self._funnel.recommend, query, options, budget)
-        return self._filled(request, pb.RecommendResponse(), answer, options, budget)
+        compute = self._compute.of(waits=at.funnel.waits(options))
+        answer = await compute(at.funnel.recommend, query, options, budget)
+        return self._filled(at, request, pb.RecommendResponse(), answer, options, budget)
 
     async def StreamRecommend(
         self, request: pb.StreamRecommendRequest, context: Context
     ) -> AsyncIterator[pb.StreamRecommendResponse]:
         """Run the whole funnel; send the list when it is ranked, and again when it is refined."""
-        budget = self._budget(context)
+        budget, at = self._budget(context), self._snapshot()
         if not request.HasField("request"):
             raise FieldRequired("request", expected="a RecommendRequest", got="none")
         asked = request.request
         access.check_details(asked)
         check.recommend_request(asked)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
-        waits = self._funnel.waits(options)
+        waits = at.funnel.waits(options)
         compute = self._compute.of(waits=waits)
-        lists = self._funnel.stream(query, options, budget)
+        lists = at.funnel.stream(query, options, budget)
         while (step := await compute(next, lists, None)) is not None:
             message = pb.StreamRecommendResponse(refinement=step.refinement, last=step.last)
             self._filled(
-                asked if step.last else None, message.response, step.answer, options, budget
+                at, asked if step.last else None, message.response, step.answer, options, budget
             )
             yield message
             # There is a list: what refines it stands back for calls that have none, and is not
@@ -107,7 +110,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.BatchRecommendRequest, context: Context
     ) -> AsyncIterator[pb.BatchRecommendResponse]:
         """Run the whole funnel for each row, behind the single calls."""
-        call = self._budget(context, rows=len(request.requests))
+        call, at = self._budget(context, rows=len(request.requests)), self._snapshot()
         check.batch_recommend_request(request)
         access.charge_rows(len(request.requests))
         request_id = current_request_id.get()
@@ -120,9 +123,9 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 check.recommend_request(row)
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
-                compute = self._compute.of(waits=self._funnel.waits(options), behind=True)
-                answer = await compute(self._funnel.recommend, query, options, budget)
-                self._filled(row, message.response, answer, options, budget, request_id=row_id)
+                compute = self._compute.of(waits=at.funnel.waits(options), behind=True)
+                answer = await compute(at.funnel.recommend, query, options, budget)
+                self._filled(at, row, message.response, answer, options, budget, request_id=row_id)
             except Exception as error:
                 call.check("batch")
                 _fill_error(message.error, error, row_id)
@@ -130,35 +133,35 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:
         """Return candidates only."""
-        budget = self._budget(context)
+        budget, at = self._budget(context), self._snapshot()
         access.check_details(request)
         check.retrieve_request(request)
         query, options = convert.query(request.query), convert.retrieve_options(request)
-        compute = self._compute.of(waits=self._funnel.waits(options))
-        answer = await compute(self._funnel.retrieve, query, options, budget)
-        return self._filled(request, pb.RetrieveResponse(), answer, options, budget)
+        compute = self._compute.of(waits=at.funnel.waits(options))
+        answer = await compute(at.funnel.retrieve, query, options, budget)
+        return self._filled(at, request, pb.RetrieveResponse(), answer, options, budget)
 
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:
         """Score the items that the caller names."""
-        budget = self._budget(context)
+        budget, at = self._budget(context), self._snapshot()
         access.check_details(request)
         check.rank_request(request)
         query, options = convert.query(request.query), convert.rank_options(request)
         item_ids = tuple(request.item_ids)
-        answer = await self._compute.run(self._funnel.rank, query, item_ids, options, budget)
+        answer = await self._compute.run(at.funnel.rank, query, item_ids, options, budget)
         response = pb.RankResponse(unknown_item_ids=answer.unknown_item_ids)
-        return self._filled(request, response, answer, options, budget)
+        return self._filled(at, request, response, answer, options, budget)
 
     async def FindSimilarItems(
         self, request: pb.FindSimilarItemsRequest, context: Context
     ) -> pb.FindSimilarItemsResponse:
         """Return the items nearest to one item."""
-        budget = self._budget(context)
+        budget, at = self._budget(context), self._snapshot()
         access.check_details(request)
         check.find_similar_items_request(request)
         query, options = convert.similar_query(request), convert.similar_options(request)
-        answer = await self._compute.run(self._funnel.retrieve, query, options, budget)
-        return self._filled(request, pb.FindSimilarItemsResponse(), answer, options, budget)
+        answer = await self._compute.run(at.funnel.retrieve, query, options, budget)
+        return self._filled(at, request, pb.FindSimilarItemsResponse(), answer, options, budget)
 
     def _budget(self, context: Context, *, rows: int = 1) -> Budget:
         remaining = context.time_remaining()
@@ -166,6 +169,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
 
     def _filled(
         self,
+        at: Snapshot,
         request: Request | None,
         response: Response,
         answer: Answer,
@@ -180,7 +184,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         begin_ns = budget.now_ns()
         budget.check("response")
         request_id = request_id or current_request_id.get()
-        respond.add_items(answer, self._catalog, response.items)
+        respond.add_items(answer, at.catalog, response.items)
         last = StageReport(
             name="response",
             duration_ns=budget.now_ns() - begin_ns,
@@ -189,10 +193,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             outcome=Outcome.OK,
             plan=f"{len(answer.attributes)} attributes",
         )
-        respond.fill_info(answer, last, self._identity, request_id, response.info)
+        respond.fill_info(answer, last, at.identity, request_id, response.info)
         if options.debug:
             message = response.info.answered_query
-            fill_answered_query(answer, options, budget.seconds, self._catalog, message)
+            fill_answered_query(answer, options, budget.seconds, at.catalog, message)
         for degradation in answer.degraded:
             if degradation.cause is not None:
                 logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)

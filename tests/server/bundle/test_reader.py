@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from shortlist_server.app import load_generation
 from shortlist_server.bundle.reader import open_bundle
 from shortlist_server.errors import (
     BundleCorrupt,
@@ -24,6 +23,7 @@ from shortlist_server.errors import (
     ModelSignatureMismatch,
     ParityError,
 )
+from shortlist_server.generation import load_generation
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from altered_funnel import TickingClock, altered, kinds_of
-from shortlist_server.app import Generation
 from shortlist_server.errors import DeadlineExceeded
 from shortlist_server.funnel import diversity
 from shortlist_server.funnel.allowed import Selection
@@ -31,6 +30,7 @@ from shortlist_server.funnel.options import (
     SourceOptions,
 )
 from shortlist_server.funnel.types import Answer, Event, Outcome, Query, Step, User
+from shortlist_server.generation import Generation
 from shortlist_server.index.searcher import Searcher, SearcherOptions
 from shortlist_server.runtime.models import LoadedModel
 from shortlist_server.stages.query_tower import TowerEncoder

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from altered_funnel import AlteredSource, SetClock, altered, kinds_of
-from shortlist_server.app import Generation
 from shortlist_server.errors import DeadlineExceeded, InvalidValue
 from shortlist_server.funnel import diversity
 from shortlist_server.funnel.budget import Budget, Shares
@@ -24,6 +23,7 @@ from shortlist_server.funnel.options import (
 )
 from shortlist_server.funnel.stages import SourceQuery
 from shortlist_server.funnel.types import Answer, Outcome, Query, Shortfall, User
+from shortlist_server.generation import Generation
 
 ONE_SECOND = 10**9
 NEAREST = SourceOptions(settings=Nearest())

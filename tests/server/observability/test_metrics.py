@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from shortlist_server.app import Generation
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Nearest, Options, Popular, SourceOptions
@@ -24,6 +23,7 @@ from shortlist_server.funnel.types import (
     Shortfall,
     User,
 )
+from shortlist_server.generation import Generation
 from shortlist_server.index.recall import RecallBucket, RecallSnapshot
 from shortlist_server.observability.metrics import Metrics
 

@@ -13,7 +13,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_exporters.export import export_bundle
 from shortlist_server import cli
-from shortlist_server.app import Generation
+from shortlist_server.generation import Generation
 from shortlist_server.observability import machine
 from shortlist_server.observability.masking import Masking
 

@@ -11,7 +11,7 @@ from request_logs import answer, user, write_log
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_exporters.export import export_bundle
-from shortlist_server.app import Generation, load_generation
+from shortlist_server.generation import Generation, load_generation
 from shortlist_server.observability.log_row import LogRow
 from shortlist_server.observability.masking import Masking
 from shortlist_server.replay.decisions import AT_ONCE

@@ -9,9 +9,9 @@ import pytest
 from altered_funnel import SetClock, altered
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
-from shortlist_server.app import Generation
 from shortlist_server.errors import DeadlineExceeded
 from shortlist_server.funnel.budget import Budget
+from shortlist_server.generation import Generation
 from shortlist_server.rpc import recommendation_service, respond
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.runtime.compute import ComputePool

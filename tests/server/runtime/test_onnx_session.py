@@ -47,7 +47,7 @@ def test_runtime_never_phones_home(tiny_bundle: Path, tmp_path: Path) -> None:
     program = (
         "import os, time\n"
         "from pathlib import Path\n"
-        "from shortlist_server.app import load_generation\n"
+        "from shortlist_server.generation import load_generation\n"
         f"load_generation(Path({str(tiny_bundle)!r}))\n"
         "time.sleep(1)\n"  # a reporter would work in the background
         "print(sorted(os.listdir(os.environ['HOME'])))\n"

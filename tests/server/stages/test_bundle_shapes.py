@@ -11,7 +11,6 @@ import tiny_world
 from onnx import TensorProto, helper
 from shortlist_exporters.errors import ExportError
 from shortlist_exporters.export import export_bundle
-from shortlist_server.app import Generation, load_generation
 from shortlist_server.errors import DimensionMismatch, InvalidValue, ModelSignatureMismatch
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
@@ -26,6 +25,7 @@ from shortlist_server.funnel.types import (
     User,
     Vector,
 )
+from shortlist_server.generation import Generation, load_generation
 
 
 def made(folder: Path, **changes: Any) -> Generation:

@@ -10,7 +10,6 @@ import tiny_world
 from altered_funnel import altered
 from shortlist_exporters.errors import ExportError
 from shortlist_exporters.export import export_bundle
-from shortlist_server.app import Generation, load_generation
 from shortlist_server.errors import AttributeTypeMismatch, InvalidValue, UnknownSource
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import (
@@ -22,6 +21,7 @@ from shortlist_server.funnel.options import (
     SourceOptions,
 )
 from shortlist_server.funnel.types import Answer, Event, Query, User
+from shortlist_server.generation import Generation, load_generation
 
 FEATURES = [
     *tiny_world.FEATURES,
