@@ -14,6 +14,7 @@
         - UnknownItem
         - UnknownOutput
         - ExcludedItemRequested
+        - IdempotencyKeyReused
       x AccessError             the caller may not make this call
         - ApiKeyMissing         the call carries no API key
         - ApiKeyInvalid         its key is not one of this server's
@@ -30,6 +31,11 @@
         - ParityError           a model's numbers differ from those of the training framework
         - ModelSignatureMismatch  a model's tensors are not those the manifest declares
       - ModelOutputInvalid      a model gave a number that is not finite
+      x CatalogError            the live catalogue's store cannot be used
+        - CatalogUnavailable    not now: disk full or read-only, locked too long, not reachable
+        - CatalogCorrupt        the store is damaged
+        - CatalogMismatch       it holds another catalogue, or is no store
+        - CatalogUnsupported    its format is unknown to this version
       x LogError                the request log cannot be replayed
         - LogMissing            no request log at that place
         - LogCorrupt            a file is no request log, or damaged
@@ -142,6 +148,19 @@ class ExcludedItemRequested(RequestError):
     """Items are both asked for and excluded."""
 
     reason = "EXCLUDED_ITEM_REQUESTED"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The key of an earlier request comes with a request that says something else."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            "idempotency_key",
+            expected="a key that no other request of the last 24 hours has used",
+            got=repr(key),
+        )
 
 
 class AccessError(ShortlistError):
@@ -265,6 +284,40 @@ class ModelSignatureMismatch(BundleError):
 
 class ModelOutputInvalid(ShortlistError):
     """A model gave a number that is not finite."""
+
+
+class CatalogError(ShortlistError):
+    """The store of the live catalogue cannot be used."""
+
+
+class CatalogUnavailable(CatalogError):
+    """The store of the live catalogue cannot be read or written now; retrying is safe.
+
+    The message goes to callers: it names no file and no host. `__cause__` does.
+
+    Attributes:
+        problem: What is wrong.
+        retry_delay_ms: When it is worth coming back, in milliseconds.
+    """
+
+    def __init__(self, problem: str, *, retry_delay_ms: int = 1000) -> None:
+        super().__init__(
+            f"the catalogue's store is not available: {problem}; retry in {retry_delay_ms} ms"
+        )
+        self.problem = problem
+        self.retry_delay_ms = retry_delay_ms
+
+
+class CatalogCorrupt(CatalogError):
+    """The store of the live catalogue is damaged."""
+
+
+class CatalogMismatch(CatalogError):
+    """The store holds another catalogue, or what is at that place is no store."""
+
+
+class CatalogUnsupported(CatalogError):
+    """The store is written in a format that this version cannot read."""
 
 
 class LogError(ShortlistError):

@@ -20,6 +20,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_server.access.api_keys import entry, make_key
+from shortlist_server.errors import CatalogUnavailable, IdempotencyKeyReused, ShortlistError
 from shortlist_server.generation import Generation
 
 Code = grpc.StatusCode
@@ -97,6 +98,8 @@ BY_STATE = {
     "API_KEY_INVALID": Code.UNAUTHENTICATED,
     "SCOPE_MISSING": Code.PERMISSION_DENIED,
     "RATE_LIMITED": Code.RESOURCE_EXHAUSTED,
+    "CATALOG_UNAVAILABLE": Code.UNAVAILABLE,
+    "IDEMPOTENCY_KEY_REUSED": Code.INVALID_ARGUMENT,
 }
 
 
@@ -237,6 +240,30 @@ def test_internal(generation: Generation, serve: Callable[..., Any], refuse: Any
     assert (error.code, error.reason) == (13, errors_pb2.ERROR_REASON_INTERNAL)
     assert error.metadata["request_id"] == "abc/0"
     assert "secret" not in error.message + refusal.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("CATALOG_UNAVAILABLE", CatalogUnavailable("the disk is full", retry_delay_ms=1500)),
+        ("IDEMPOTENCY_KEY_REUSED", IdempotencyKeyReused("load-17")),
+    ],
+)
+def test_the_store_refuses(
+    generation: Generation,
+    serve: Callable[..., Any],
+    refuse: Any,
+    reason: str,
+    error: ShortlistError,
+) -> None:
+    def fails(ask: Any) -> None:
+        raise error
+
+    source = AlteredSource(kinds_of(generation)["nearest"], fails)
+    running = serve(altered(generation, kinds={"nearest": source}))
+    with grpc.insecure_channel(running.target) as channel:
+        refusal = refuse(Stub(channel).Recommend, REQUEST)
+    check_details(refusal, reason, BY_STATE[reason])
 
 
 @pytest.mark.parametrize(

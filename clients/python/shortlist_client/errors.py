@@ -14,6 +14,7 @@
         - UnknownOutput           the ranker has no such output
         - UnknownSource           the bundle configures no source of this name
         - ExcludedItemRequested   items are both asked for and excluded
+        - IdempotencyKeyReused    an earlier call's key comes with another request
         - MessageTooLarge         the request or its answer is larger than a message may be
       x Unauthenticated           the server does not know who calls
         - ApiKeyMissing           the call carried no API key
@@ -26,6 +27,7 @@
         - RateLimited             this API key is used more often than it may be
       x Unavailable               nobody answers at the target
         - ShuttingDown            the server is stopping
+        - CatalogUnavailable      the store of its live catalogue cannot be read or written now
       - Internal                  a fault of the server; `request_id` leads to its log
 
 `except InvalidRequestError` catches its whole family; what a client refuses before it sends
@@ -155,6 +157,10 @@ class ExcludedItemRequested(InvalidRequestError):
     """Items are both asked for and excluded."""
 
 
+class IdempotencyKeyReused(InvalidRequestError):
+    """The idempotency key of an earlier call comes with a request that says something else."""
+
+
 class MessageTooLarge(InvalidRequestError):
     """The request, or its answer, is larger than a message may be.
 
@@ -215,6 +221,13 @@ class Unavailable(ShortlistError):
 
 class ShuttingDown(Unavailable):
     """The server is stopping. Another replica, or the same one later, will answer."""
+
+
+class CatalogUnavailable(Unavailable):
+    """The store of the live catalogue cannot be read or written now.
+
+    A call that changes items may be sent again with its idempotency key: it is applied once.
+    """
 
 
 class Internal(ShortlistError):

@@ -38,6 +38,8 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "API_KEY_INVALID": errors.ApiKeyInvalid,
     "SCOPE_MISSING": errors.ScopeMissing,
     "RATE_LIMITED": errors.RateLimited,
+    "IDEMPOTENCY_KEY_REUSED": errors.IdempotencyKeyReused,
+    "CATALOG_UNAVAILABLE": errors.CatalogUnavailable,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 from shortlist_server.errors import (
     ApiKeyInvalid,
     ApiKeyMissing,
+    CatalogUnavailable,
     DeadlineExceeded,
     ItemNotFound,
     Overloaded,
@@ -100,6 +101,15 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 message=str(error),
                 details=(_info("SHUTTING_DOWN"),),
             )
+        case CatalogUnavailable():
+            return CallStatus(
+                code=grpc.StatusCode.UNAVAILABLE,
+                message=str(error),
+                details=(
+                    _info("CATALOG_UNAVAILABLE", problem=error.problem),
+                    _retry(error.retry_delay_ms),
+                ),
+            )
     return CallStatus(
         code=grpc.StatusCode.INTERNAL,
         message="a fault of the server; its log tells more under this request's id",
@@ -108,13 +118,17 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
 
 
 def _exhausted(reason: str, error: Overloaded | RateLimited) -> CallStatus:
-    delay = Duration()
-    delay.FromMilliseconds(error.retry_delay_ms)
     return CallStatus(
         code=grpc.StatusCode.RESOURCE_EXHAUSTED,
         message=str(error),
-        details=(_info(reason, expected=error.limit), RetryInfo(retry_delay=delay)),
+        details=(_info(reason, expected=error.limit), _retry(error.retry_delay_ms)),
     )
+
+
+def _retry(delay_ms: int) -> RetryInfo:
+    delay = Duration()
+    delay.FromMilliseconds(delay_ms)
+    return RetryInfo(retry_delay=delay)
 
 
 def error_info(status: CallStatus) -> ErrorInfo:

@@ -144,6 +144,19 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
         {"reason": "RATE_LIMITED", "domain": "shortlist",
          "metadata": {"expected": "at most 100 requests per second, 200 at once"}}
     """
+    ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 21
+    """INVALID_ARGUMENT: the idempotency key of an earlier call comes with a request that says something else.
+
+        {"reason": "IDEMPOTENCY_KEY_REUSED", "domain": "shortlist",
+         "metadata": {"field": "idempotency_key",
+                      "expected": "a key that no other request of the last 24 hours has used", "got": "'load-17'"}}
+    """
+    ERROR_REASON_CATALOG_UNAVAILABLE: _ErrorReason.ValueType  # 22
+    """UNAVAILABLE: the store of the live catalogue cannot be read or written now. A call that changes items may be sent again
+    with the same idempotency key: it is applied once. A google.rpc.RetryInfo says when to come back.
+
+        {"reason": "CATALOG_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "the disk is full"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -275,5 +288,18 @@ admitted.
 
     {"reason": "RATE_LIMITED", "domain": "shortlist",
      "metadata": {"expected": "at most 100 requests per second, 200 at once"}}
+"""
+ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 21
+"""INVALID_ARGUMENT: the idempotency key of an earlier call comes with a request that says something else.
+
+    {"reason": "IDEMPOTENCY_KEY_REUSED", "domain": "shortlist",
+     "metadata": {"field": "idempotency_key",
+                  "expected": "a key that no other request of the last 24 hours has used", "got": "'load-17'"}}
+"""
+ERROR_REASON_CATALOG_UNAVAILABLE: ErrorReason.ValueType  # 22
+"""UNAVAILABLE: the store of the live catalogue cannot be read or written now. A call that changes items may be sent again
+with the same idempotency key: it is applied once. A google.rpc.RetryInfo says when to come back.
+
+    {"reason": "CATALOG_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "the disk is full"}}
 """
 global___ErrorReason = ErrorReason
