@@ -324,6 +324,7 @@ class SqliteStore:
             raise CatalogUnavailable(UNAVAILABLE[sqlite3.SQLITE_CANTOPEN]) from error
 
     def _damage(self, found: str) -> str:
+        found = " ".join(found.removeprefix("*** in database main ***").split())
         return (
             f"{self._path}: expected a sound SQLite file, got a damaged one ({found}); stop the "
             "servers that use it, then put back a backup, or save what can be read with "

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from postgres import Postgres
+from shortlist_server.catalog.postgres_store import PostgresStore
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions, WallClock
 
@@ -34,7 +36,14 @@ def clock() -> WallClockOfTests:
     return WallClockOfTests()
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
 def open_store(
     request: pytest.FixtureRequest, tmp_path: Path, clock: WallClockOfTests
 ) -> Iterator[OpenStore]:
@@ -65,4 +74,11 @@ def _sqlite(
     )
 
 
-MAKERS = {"sqlite": _sqlite}
+def _postgres(
+    request: pytest.FixtureRequest, folder: Path
+) -> Callable[[str, StoreOptions, WallClock], CatalogStore]:
+    conninfo = request.getfixturevalue("postgres").make_database()
+    return lambda name, options, clock: PostgresStore(conninfo, name, options, wall_clock=clock)
+
+
+MAKERS = {"sqlite": _sqlite, "postgres": _postgres}

@@ -74,7 +74,9 @@ def test_the_last_change_of_an_item_counts(open_store: OpenStore) -> None:
     assert state(store) == {"a": (1, False, b"3")}
 
 
-@pytest.mark.parametrize("item_id", ["\0", "a\0b", "é", "e\u0301", "a ", "A", "😀" * 64, "'; --"])
+@pytest.mark.parametrize(
+    "item_id", ["\0", "a\0b", "é", "e\u0301", "a ", "A", "😀😀", "'; --"], ids=ascii
+)
 def test_ids_are_kept_as_they_are(open_store: OpenStore, item_id: str) -> None:
     store = open_store()
     done(store.append(put("a", "é ", item_id, key=item_id)))
@@ -348,3 +350,4 @@ def test_a_store_is_a_dict(open_store: OpenStore, groups: list[list[Append]], li
         )
         revision, complete = tail.revision, tail.complete
     assert (read, revision) == (model, head)
+    store.close()
