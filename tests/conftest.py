@@ -11,6 +11,7 @@ import grpc
 import pytest
 import tiny_world
 from hypothesis import HealthCheck, settings
+from postgres import Postgres
 from shortlist_exporters.export import export_bundle
 from shortlist_server import app
 from shortlist_server.config import ServerConfig
@@ -31,6 +32,14 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; `make_database` gives a test its own database."""
+    server = Postgres()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

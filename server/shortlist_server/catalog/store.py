@@ -115,7 +115,8 @@ class StoreOptions:
         lock_wait_ms: Longest wait for another process's transaction, in milliseconds.
         statement_ms_max: Longest that a PostgreSQL statement may run, in milliseconds.
         connect_ms_max: Longest that connecting to PostgreSQL may take, in milliseconds.
-        check_bytes_max: An SQLite file up to this size, in bytes, is checked when it is opened.
+        check_bytes_max: An SQLite file up to this size, in bytes, is checked when it is opened,
+            at about 0.2 s per 100 MB.
     """
 
     waiting_max: int = 1024

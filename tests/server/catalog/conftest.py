@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from postgres import Postgres
 from shortlist_server.catalog.postgres_store import PostgresStore
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions, WallClock
@@ -34,13 +33,6 @@ class WallClockOfTests:
 @pytest.fixture
 def clock() -> WallClockOfTests:
     return WallClockOfTests()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
