@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from shortlist_server.bundle.manifest import Manifest
-from shortlist_server.bundle.reader import Bundle, open_bundle
-from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.bundle.reader import Bundle, PopularityList, open_bundle
+from shortlist_server.catalog.catalog import BundleCatalog, ItemTable
 from shortlist_server.errors import BundleCorrupt, ShortlistError
+from shortlist_server.funnel.arrays import ByRow
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.gather import Gatherer
@@ -23,6 +28,7 @@ from shortlist_server.funnel.stages import Source
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.filters import FilterOptions
 from shortlist_server.index.hnsw import HnswIndex
+from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
@@ -39,12 +45,32 @@ FETCHED_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Items:
+    """What a funnel is built over. Row i of everything here is the same item."""
+
+    catalog: ItemTable
+    item_ids: Sequence[str]
+    embeddings: ByRow
+    """[rows, dimension] float32."""
+    feeds: Mapping[str, ByRow]
+    """The ranker's item-side inputs by name, [rows, ...] each; empty without a ranker."""
+    searcher: ItemSearch
+    popularity: PopularityList | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """One loaded bundle, verified and ready to answer."""
 
     bundle: Bundle
     catalog: BundleCatalog
+    models: Mapping[str, LoadedModel]
+    """By section name."""
+    items: Items
+    """The items of the bundle as it is."""
+    builder: FunnelBuilder
     funnel: Funnel
+    """The funnel over these items."""
     monitor: RecallMonitor | None
     """Checks the recall of searches; None where it is off."""
     parity: list[ParityReport]
@@ -94,60 +120,91 @@ def _load(folder: Path, options: GenerationOptions) -> Generation:
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=options.filter_cache_bytes))
     vectors, metric = bundle.item_embeddings, bundle.manifest.metric
     exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
-    monitor = None
-    if options.recall_share:
-        monitor = RecallMonitor(exact, cpu_share=options.recall_cpu_share)
+    monitor = RecallMonitor(cpu_share=options.recall_cpu_share) if options.recall_share else None
+    feeds = {} if "ranker" not in models else _ranker_feeds(bundle, models["ranker"])
+    builder = FunnelBuilder(bundle, models, feeds, monitor, options)
+    items = Items(
+        catalog=catalog,
+        item_ids=bundle.item_ids,
+        embeddings=vectors,
+        feeds=feeds,
+        searcher=_searcher(bundle, exact, options),
+        popularity=bundle.popularity,
+    )
     return Generation(
         bundle=bundle,
         catalog=catalog,
-        funnel=_funnel(bundle, catalog, models, exact, monitor, options),
+        models=models,
+        items=items,
+        builder=builder,
+        funnel=builder.build(items),
         monitor=monitor,
         parity=parity,
     )
 
 
-def _funnel(
-    bundle: Bundle,
-    catalog: BundleCatalog,
-    models: dict[str, LoadedModel],
-    exact: ExactIndex,
-    monitor: RecallMonitor | None,
-    options: GenerationOptions,
-) -> Funnel:
-    manifest, vectors = bundle.manifest, bundle.item_embeddings
-    searcher = _searcher(bundle, exact, options)
-    encoder = TowerEncoder(
-        tower=models.get("query_tower"),
-        item_ids=bundle.item_ids,
-        embeddings=vectors,
-        metric=manifest.metric,
-    )
-    kinds: dict[str, Source] = {
-        "nearest": NearestSource(
-            searcher,
-            watch=None if monitor is None else monitor.watch,
-            watched_share=options.recall_share,
-        ),
-        "recent_history": HistorySource(searcher, vectors, cosine=manifest.metric == "cosine"),
-        "popularity": PopularSource(bundle.popularity, catalog.select_value),
-        "caller": CallerSource(catalog.rows),
-    }
-    ranker = manifest.ranker
-    return Funnel(
-        catalog=catalog,
-        encoder=encoder,
-        gatherer=Gatherer(kinds, encoder, share=options.shares.sources),
-        sources=_configured_sources(manifest),
-        ranker=None
-        if ranker is None
-        else OnnxRanker(
-            model=models["ranker"],
-            item_feeds=item_feeds(bundle.item_ids, bundle.item_columns, models["ranker"]),
-            item_ids=bundle.item_ids,
-            weights=ranker.weights,
-        ),
-        shares=options.shares,
-    )
+def _ranker_feeds(bundle: Bundle, ranker: LoadedModel) -> dict[str, NDArray[Any]]:
+    return item_feeds(bundle.item_ids, bundle.item_columns, ranker)
+
+
+class FunnelBuilder:
+    """Builds the funnel of one bundle over its items, as they are or have become."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        models: Mapping[str, LoadedModel],
+        feeds: Mapping[str, NDArray[Any]],
+        monitor: RecallMonitor | None,
+        options: GenerationOptions,
+    ) -> None:
+        """Take the parts that no change of the items touches."""
+        self.feeds = feeds
+        """The ranker's item-side inputs for the items of the bundle."""
+        self._bundle = bundle
+        self._tower = models.get("query_tower")
+        self._monitor = monitor
+        self._options = options
+        self._sources = _configured_sources(bundle.manifest)
+        self._ranker: OnnxRanker | None = None
+        if (ranker := bundle.manifest.ranker) is not None:
+            self._ranker = OnnxRanker(
+                model=models["ranker"],
+                item_feeds=feeds,
+                item_ids=bundle.item_ids,
+                weights=ranker.weights,
+            )
+
+    def build(self, items: Items) -> Funnel:
+        """Return the funnel over some items."""
+        metric = self._bundle.manifest.metric
+        encoder = TowerEncoder(
+            tower=self._tower,
+            item_ids=items.item_ids,
+            embeddings=items.embeddings,
+            metric=metric,
+        )
+        kinds: dict[str, Source] = {
+            "nearest": NearestSource(
+                items.searcher,
+                watch=None if self._monitor is None else self._monitor.watch,
+                watched_share=self._options.recall_share,
+            ),
+            "recent_history": HistorySource(
+                items.searcher, items.embeddings, cosine=metric == "cosine"
+            ),
+            "popularity": PopularSource(items.popularity, items.catalog.select_value),
+            "caller": CallerSource(items.catalog.rows),
+        }
+        shares = self._options.shares
+        return Funnel(
+            catalog=items.catalog,
+            encoder=encoder,
+            gatherer=Gatherer(kinds, encoder, share=shares.sources),
+            sources=self._sources,
+            ranker=self._ranker and self._ranker.of_items(items.feeds, items.item_ids),
+            shares=shares,
+        )
 
 
 def _searcher(bundle: Bundle, exact: ExactIndex, options: GenerationOptions) -> Searcher:

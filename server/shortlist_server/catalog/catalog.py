@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from shortlist_server.bundle.columns import CellValue, ColumnArray, StringArray
+from shortlist_server.bundle.columns import CellValue
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.bundle.transforms import Lookup
+from shortlist_server.catalog.columns import attribute_column
 from shortlist_server.catalog.item_rows import ItemRows
 from shortlist_server.funnel.allowed import Selection
 from shortlist_server.funnel.arrays import NO_ROWS, Rows
-from shortlist_server.funnel.filter import AnyOf, Contains, Filter, IsIn, Scalar
+from shortlist_server.funnel.filter import (
+    AllOf,
+    AnyOf,
+    Contains,
+    Exists,
+    Filter,
+    IsIn,
+    NoneOf,
+    Scalar,
+)
+from shortlist_server.funnel.stages import Catalog
 from shortlist_server.funnel.types import FeatureValue
-from shortlist_server.index.filters import AttributeColumn, AttributeFilters, FilterOptions
+from shortlist_server.index.filters import AttributeFilters, FilterOptions
+
+
+class ItemTable(Catalog, Protocol):
+    """A catalogue, with what an answer shows of its items."""
+
+    @property
+    def user_count(self) -> int:
+        """Number of users in the bundle's table; 0 where it has none."""
+
+    def attribute(self, name: str, row: int) -> CellValue | None:
+        """Return an attribute of the item at a row, or None where it has no value."""
+
+    def select_value(self, name: str, value: FeatureValue, field: str) -> Selection:
+        """Return the items whose attribute has, or holds, one of the values.
+
+        Raises:
+            UnknownAttribute: there is no such attribute.
+            AttributeTypeMismatch: the value is of another type.
+        """
 
 
 class BundleCatalog:
@@ -27,7 +55,7 @@ class BundleCatalog:
         """Index the ids and the attributes of a bundle."""
         self._bundle = bundle
         self._filters = AttributeFilters(
-            {name: _attribute(column) for name, column in bundle.item_columns.items()},
+            {name: attribute_column(column) for name, column in bundle.item_columns.items()},
             len(bundle.item_ids),
             filters,
         )
@@ -49,6 +77,16 @@ class BundleCatalog:
     def size(self) -> int:
         """Number of items."""
         return len(self._bundle.item_ids)
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows: as many as items, for a bundle never changes."""
+        return self.size
+
+    @property
+    def alive(self) -> Selection | None:
+        """All rows hold an item."""
+        return None
 
     @property
     def user_count(self) -> int:
@@ -80,20 +118,20 @@ class BundleCatalog:
             UnknownAttribute: there is no such attribute.
             AttributeTypeMismatch: the value is of another type.
         """
+        return self._filters.chosen(self.value_filter(name, value, field))
+
+    def value_filter(self, name: str, value: FeatureValue, field: str) -> Filter:
+        """Return the filter of `select_value`; raises as it does."""
         values: tuple[Scalar, ...] = (
             (value,) if isinstance(value, (str, int, float)) else tuple(value)
         )
         column = self._filters.column(name, field)
         if not values:
-            return Selection("", lambda: np.zeros(self.size, np.bool_))
-        wanted: Filter = (
-            AnyOf(tuple(Contains(attribute=name, value=one, field=field) for one in values))
-            if column.is_list
-            else IsIn(attribute=name, values=values, field=field)
-        )
-        selection = self._filters.select(wanted)
-        assert selection is not None
-        return selection
+            exists = Exists(attribute=name, field=field)
+            return AllOf((exists, NoneOf((exists,))))
+        if column.is_list:
+            return AnyOf(tuple(Contains(attribute=name, value=one, field=field) for one in values))
+        return IsIn(attribute=name, values=values, field=field)
 
     def check_attribute(self, name: str, field: str) -> None:
         """Check that there is an attribute of this name.
@@ -107,6 +145,10 @@ class BundleCatalog:
         """Return the values of an item's attribute, as what can be compared."""
         codes: list[Any] = self._filters.columns[name].codes_of(row).tolist()
         return codes
+
+    def attribute_code(self, name: str, value: Scalar) -> Any:
+        """Return a value of an attribute as `attribute_codes` would."""
+        return self._filters.columns[name].code_of(value)
 
     def item_id(self, row: int) -> str:
         """Return the id of the item at a row."""
@@ -131,16 +173,6 @@ class BundleCatalog:
         if row is None or self._bundle.users is None:
             return NO_ROWS
         return self._bundle.users.seen(row)
-
-
-def _attribute(column: ColumnArray) -> AttributeColumn:
-    values = column.values
-    return AttributeColumn(
-        column.type,
-        values.tolist() if isinstance(values, StringArray) else values,
-        column.list_offsets,
-        column.valid,
-    )
 
 
 def _vocabulary_of(bundle: Bundle, source: str) -> list[str]:

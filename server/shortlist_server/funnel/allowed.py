@@ -1,4 +1,8 @@
-"""Which items may be in an answer: those that a filter matches, without those that are excluded."""
+"""Which items may be in an answer: those that a filter matches, without those that are excluded.
+
+A catalogue may hold rows whose items are gone, or have moved to a row of their own as they changed:
+these are in no answer, and no request says so.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +37,7 @@ class Selection:
         self.text = text
         self._evaluate = evaluate
         self._evaluate_within = evaluate_within
+        self._parts: dict[tuple[int, int], Selection] = {}
 
     @cached_property
     def mask(self) -> Mask:
@@ -48,6 +53,16 @@ class Selection:
         mask = self._evaluate_within(checkpoint)
         mask.flags.writeable = False
         vars(self)["mask"] = mask
+
+    def part(self, start: int, end: int) -> Selection:
+        """Return what it matches among some rows, counted from the first of them."""
+        if start == 0 and end == len(self.mask):
+            return self
+        if (made := self._parts.get((start, end))) is None:
+            # Made twice by two threads at once, one of them is dropped.
+            made = Selection(self.text, lambda: self.mask[start:end])
+            self._parts[start, end] = made
+        return made
 
     @cached_property
     def count(self) -> int:
@@ -66,58 +81,77 @@ class Allowed:
     """What one request allows: a selection, or all items, without the excluded ones."""
 
     def __init__(
-        self, size: int, selection: Selection | None = None, excluded: Rows = NO_ROWS
+        self,
+        size: int,
+        selection: Selection | None = None,
+        excluded: Rows = NO_ROWS,
+        alive: Selection | None = None,
     ) -> None:
         """Take the parts.
 
         Args:
-            size: Number of items in the catalogue.
-            selection: What the filters match; None matches all.
+            size: Number of rows in the catalogue.
+            selection: What the filters match, of the rows that are alive; None matches all.
             excluded: Rows that must not be in the answer, rising, without repetition.
+            alive: The rows that hold an item; None where all do.
         """
         self.size = size
         self.selection = selection
         self.excluded = excluded
+        self.alive = alive
+        self.held = alive if selection is None else selection
+        """What matches whether or not it is excluded; None where all rows do."""
+
+    def part(self, start: int, end: int) -> Allowed:
+        """Return what is allowed among some rows, counted from the first of them."""
+        if start == 0 and end == self.size:
+            return self
+        first, last = np.searchsorted(self.excluded, (start, end))
+        excluded = self.excluded[first:last] - start
+        held = None if self.held is None else self.held.part(start, end)
+        if self.selection is None and held is not None and held.count == end - start:
+            held = None
+        return Allowed(end - start, held, excluded)
 
     @cached_property
     def excluded_count(self) -> int:
-        """Number of excluded items that the selection holds: those whose exclusion matters."""
-        if self.selection is None or not len(self.excluded):
+        """Number of excluded items that match: those whose exclusion matters."""
+        if self.held is None or not len(self.excluded):
             return len(self.excluded)
-        return int(np.count_nonzero(self.selection.mask[self.excluded]))
+        return int(np.count_nonzero(self.held.mask[self.excluded]))
 
     @cached_property
     def count(self) -> int:
         """Number of items that are allowed."""
-        matching = self.size if self.selection is None else self.selection.count
+        matching = self.size if self.held is None else self.held.count
         return matching - self.excluded_count
 
     @cached_property
     def mask(self) -> Mask:
         """Bool [items]: True where an item is allowed."""
-        if self.selection is None:
+        if self.held is None:
             mask = np.ones(self.size, np.bool_)
         elif not len(self.excluded):
-            return self.selection.mask
+            return self.held.mask
         else:
-            mask = self.selection.mask.copy()
+            mask = self.held.mask.copy()
         mask[self.excluded] = False
         return mask
 
     @cached_property
     def rows(self) -> Rows:
         """The rows of the allowed items, int64 [count], rising."""
-        if self.selection is None:
+        if self.held is None:
             return np.flatnonzero(self.mask)
         if not self.excluded_count:
-            return self.selection.rows
-        rows = self.selection.rows
+            return self.held.rows
+        rows = self.held.rows
         return rows[self.mask[rows]]
 
     def among(self, rows: Rows) -> Mask:
         """Return for each row whether its item is allowed, bool [n]."""
-        if self.selection is None and not len(self.excluded):
+        if self.held is None and not len(self.excluded):
             return np.ones(len(rows), np.bool_)
-        if self.selection is None and len(self.excluded) < self.size // 64:
+        if self.held is None and len(self.excluded) < self.size // 64:
             return ~np.isin(rows, self.excluded)
         return self.mask[rows]

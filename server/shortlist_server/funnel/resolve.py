@@ -74,9 +74,10 @@ def resolve(
     if options.exclude_seen:
         excluded += [seen, sent_rows]
     allowed = Allowed(
-        catalog.size,
+        catalog.row_count,
         catalog.select(options.filter, options.excluded_filter),
-        _union(excluded, catalog.size),
+        _union(excluded, catalog.row_count),
+        catalog.alive,
     )
     for position, cap in enumerate(options.selection.caps):
         catalog.check_attribute(cap.attribute, f"selection.caps[{position}].attribute")

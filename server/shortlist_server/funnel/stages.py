@@ -26,6 +26,14 @@ class Catalog(Protocol):
         """Number of items."""
 
     @property
+    def row_count(self) -> int:
+        """Number of rows: those whose items are gone count, too."""
+
+    @property
+    def alive(self) -> Selection | None:
+        """The rows that hold an item; None where all do."""
+
+    @property
     def attribute_names(self) -> Sequence[str]:
         """Names of the item attributes, in the bundle's order."""
 
@@ -43,7 +51,8 @@ class Catalog(Protocol):
         """Return the rows of the items that are known, in order, int64."""
 
     def select(self, wanted: Filter | None, unwanted: Filter | None) -> Selection | None:
-        """Return the items that match one filter and not the other; None where both are None.
+        """Return the items that match one filter and not the other, of the rows that hold one; None
+        where both are None.
 
         Raises:
             UnknownAttribute: a filter names an attribute that there is not.

@@ -82,7 +82,7 @@ class ExactIndex:
             rows = rows[_reaching_kth(coarse, k, self._float32.error(query))]
         else:
             coarse, error = self._coarse.scores(query, checkpoint)
-            if allowed.selection is None:
+            if allowed.held is None:
                 coarse[allowed.excluded] = -np.inf
                 rows = _reaching_kth(coarse, k, error)
             else:

@@ -95,6 +95,12 @@ class AttributeColumn:
             return self.values[row : row + 1]
         return self.values[self._offsets[row] : self._offsets[row + 1]]
 
+    def code_of(self, value: Any) -> Any:
+        """Return a value as what `codes_of` gives for it, or the value itself where no item has
+        it.
+        """
+        return self._codes.get(value, value) if self.element_kind == "string" else value
+
     def exists(self) -> Mask:
         """Return which items have a value."""
         return np.ones(self.size, np.bool_) if self.valid is None else self.valid.copy()
@@ -146,6 +152,35 @@ class AttributeColumn:
         return hits if self.valid is None else hits & self.valid
 
 
+class SelectionCache:
+    """The selections that were asked for last, by their canonical text."""
+
+    def __init__(self, size: int, bytes_max: int) -> None:
+        """Begin with none.
+
+        Args:
+            size: Number of rows that a mask has.
+            bytes_max: Memory that masks may take, in bytes.
+        """
+        # A mask takes a byte an item; the rows beside it, eight for each that matches.
+        self.entries_max = max(2, bytes_max // max(1, 9 * size))
+        self._kept: OrderedDict[str, Selection] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, text: str, make: Callable[[], Selection]) -> Selection:
+        """Return the selection of a text, made if it is not there."""
+        with self._lock:
+            if (known := self._kept.get(text)) is not None:
+                self._kept.move_to_end(text)
+                return known
+        made = make()
+        with self._lock:
+            made = self._kept.setdefault(text, made)
+            while len(self._kept) > self.entries_max:
+                self._kept.popitem(last=False)
+        return made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterOptions:
     """Bounds of the filters."""
@@ -171,10 +206,7 @@ class AttributeFilters:
         """
         self.columns = columns
         self._size = size
-        # A mask takes a byte an item; the rows beside it, eight for each that matches.
-        self._entries_max = max(2, options.cache_bytes_max // max(1, 9 * size))
-        self._cache: OrderedDict[str, Selection] = OrderedDict()
-        self._lock = Lock()
+        self._cache = SelectionCache(size, options.cache_bytes_max)
 
     def select(self, wanted: Filter | None, unwanted: Filter | None = None) -> Selection | None:
         """Return the items that match one filter and not the other; None where both are None.
@@ -190,16 +222,16 @@ class AttributeFilters:
         if filter_ is None:
             return None
         text = canonical(filter_)
-        with self._lock:
-            if (known := self._cache.get(text)) is not None:
-                self._cache.move_to_end(text)
-                return known
-        made = Selection(text, lambda: self.mask(filter_), partial(self.mask, filter_))
-        with self._lock:
-            made = self._cache.setdefault(text, made)
-            while len(self._cache) > self._entries_max:
-                self._cache.popitem(last=False)
-        return made
+        return self._cache.get(
+            text,
+            lambda: Selection(text, lambda: self.mask(filter_), partial(self.mask, filter_)),
+        )
+
+    def chosen(self, wanted: Filter) -> Selection:
+        """Return the items that match a filter; raises as `select` does."""
+        selection = self.select(wanted)
+        assert selection is not None
+        return selection
 
     def column(self, name: str, field: str) -> AttributeColumn:
         """Return the column of an attribute.

@@ -48,6 +48,8 @@ class SearchPlan:
     """Items asked of the graph, where more than wanted."""
     scanned: int = 0
     size: int = 0
+    changed: int = 0
+    """Rows beside the index, of items that have changed since it was built: all compared."""
 
     @property
     def approximate(self) -> bool:
@@ -55,6 +57,10 @@ class SearchPlan:
         return self.kind not in ("none", "exact", "exact_rows")
 
     def __str__(self) -> str:
+        beside = f" and {self.changed} changed" if self.changed else ""
+        return self._of_index() + beside
+
+    def _of_index(self) -> str:
         match self.kind:
             case "none":
                 return f"none of {self.size} allowed"
@@ -69,7 +75,11 @@ class SearchPlan:
 
     @classmethod
     def parse(cls, text: str) -> SearchPlan | None:
-        """Return the plan that was written as this text; None where it is no plan."""
+        """Return the plan that was written as this text; None where it is no plan.
+
+        Rows beside the index are left out: there is one way to search them.
+        """
+        text = re.sub(r" and \d+ changed$", "", text)
         if found := re.fullmatch(r"none of (\d+) allowed", text):
             return cls(kind="none", size=int(found[1]))
         if found := re.fullmatch(r"exact (\d+) of (\d+)", text):

@@ -17,7 +17,7 @@ import numpy as np
 
 from shortlist_server.funnel.allowed import Allowed
 from shortlist_server.funnel.arrays import Floats
-from shortlist_server.index.exact import ExactIndex
+from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.vector_index import Neighbors
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class RecallSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
+    searcher: ItemSearch
     query: Floats
     k: int
     allowed: Allowed
@@ -60,17 +61,13 @@ class _Sample:
 class RecallMonitor:
     """Checks searches one after the other, in a thread that takes a small share of one core."""
 
-    def __init__(
-        self, exact: ExactIndex, *, cpu_share: float, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, *, cpu_share: float, sleep: Callable[[float], None] = time.sleep) -> None:
         """Start the thread.
 
         Args:
-            exact: The exact search over the same vectors.
             cpu_share: Most of one core that checking may take, over time: more than 0, at most 1.
             sleep: Lets time pass; takes seconds.
         """
-        self._exact = exact
         self._cpu_share = cpu_share
         self._sleep = sleep
         self._queue: Queue[_Sample] = Queue(WAITING_MAX)
@@ -82,10 +79,12 @@ class RecallMonitor:
         self._thread = threading.Thread(target=self._work, name="recall", daemon=True)
         self._thread.start()
 
-    def watch(self, query: Floats, k: int, allowed: Allowed, found: Neighbors) -> None:
+    def watch(
+        self, searcher: ItemSearch, query: Floats, k: int, allowed: Allowed, found: Neighbors
+    ) -> None:
         """Take a search to be checked; never waits."""
         try:
-            self._queue.put_nowait(_Sample(query, k, allowed, found))
+            self._queue.put_nowait(_Sample(searcher, query, k, allowed, found))
         except Full:
             with self._lock:
                 self._dropped += 1
@@ -135,8 +134,8 @@ class RecallMonitor:
             self._sleep((time.thread_time() - begin) * (1 / self._cpu_share - 1))
 
     def _check(self, sample: _Sample) -> None:
-        truth = self._exact.search(
-            sample.query, sample.k, allowed=sample.allowed, checkpoint=self._pause
+        truth, _ = sample.searcher.search(
+            sample.query, sample.k, allowed=sample.allowed, checkpoint=self._pause, exact=True
         )
         hits = np.intersect1d(truth.rows, sample.found.rows, assume_unique=True)
         share = sample.allowed.count / sample.allowed.size

@@ -105,7 +105,7 @@ class Searcher:
         # An exclusion by id alone leaves nearly everything: it is not worth making the list of
         # the other rows.
         by_rows = (
-            allowed.selection is not None or allowed.count < allowed.size // 2
+            allowed.held is not None or allowed.count < allowed.size // 2
         ) and self._costs.exact(allowed)[1]
         return SearchPlan(
             kind="exact_rows" if by_rows else "exact",
@@ -127,7 +127,7 @@ class Searcher:
         """
         scan_ns = math.inf if asked else self._costs.exact(allowed)[0]
         fetched = k + len(allowed.excluded)
-        if allowed.selection is None and fetched <= self._options.fetched_max:
+        if allowed.held is None and fetched <= self._options.fetched_max:
             width = max(ef, min(fetched, allowed.size))
             if self._costs.graph(width) <= min(scan_ns, KERNEL_NS_MAX):
                 return SearchPlan(kind="hnsw", ef=width)
@@ -175,7 +175,7 @@ class Searcher:
             case _:
                 return None
         found = self._graph.nearest(query, fetched, ef=min(plan.ef, size))
-        if allowed.selection is not None or len(allowed.excluded):
+        if allowed.held is not None or len(allowed.excluded):
             kept = allowed.among(found.rows)
             return Neighbors(found.rows[kept][:k], found.scores[kept][:k])
         return found

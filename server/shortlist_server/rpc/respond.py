@@ -13,7 +13,7 @@ from shortlist.v1 import bundle_pb2, types_pb2
 from shortlist.v1.types_pb2 import ScoredItem
 
 from shortlist_server.bundle.manifest import Manifest
-from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.catalog.catalog import ItemTable
 from shortlist_server.funnel.resolve import SHOWN_MAX
 from shortlist_server.funnel.types import (
     Answer,
@@ -82,7 +82,7 @@ VALUE_TYPES = {
 
 
 def add_items(
-    answer: Answer, catalog: BundleCatalog, messages: RepeatedCompositeFieldContainer[ScoredItem]
+    answer: Answer, catalog: ItemTable, messages: RepeatedCompositeFieldContainer[ScoredItem]
 ) -> None:
     """Write the items of an answer, with the attributes that were asked for, into a response.
 
@@ -241,7 +241,7 @@ def bundle_id(manifest: Manifest, sha256: str) -> types_pb2.BundleId:
 
 
 def bundle_info(
-    manifest: Manifest, catalog: BundleCatalog, identity: types_pb2.BundleId
+    manifest: Manifest, catalog: ItemTable, identity: types_pb2.BundleId
 ) -> bundle_pb2.BundleInfo:
     """Return the description of a bundle."""
     created = Timestamp()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shortlist.v1 import types_pb2
 
-from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.catalog.catalog import ItemTable
 from shortlist_server.funnel.options import (
     Named,
     Nearest,
@@ -22,7 +22,7 @@ def fill_answered_query(
     answer: Answer,
     options: Options,
     budget_s: float,
-    catalog: BundleCatalog,
+    catalog: ItemTable,
     message: types_pb2.AnsweredQuery,
 ) -> None:
     """Write the query that was answered.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shortlist.v1 import types_pb2
 
-from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.catalog.catalog import ItemTable
 from shortlist_server.funnel.funnel import Funnel
 
 
@@ -17,5 +17,7 @@ class Snapshot:
     """
 
     funnel: Funnel
-    catalog: BundleCatalog
+    catalog: ItemTable
     identity: types_pb2.BundleId
+    revision: int = 0
+    """Revision of the catalogue; 0 where nothing was ever changed."""

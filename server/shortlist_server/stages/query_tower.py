@@ -14,7 +14,7 @@ from shortlist_server.errors import (
     ModelOutputInvalid,
     RequestError,
 )
-from shortlist_server.funnel.arrays import Floats, Rows
+from shortlist_server.funnel.arrays import ByRow, Floats, Rows
 from shortlist_server.funnel.types import EncodedQuery, Examples, ResolvedQuery, User, Vector
 from shortlist_server.index.vector_index import Metric, similarity
 from shortlist_server.runtime.featurize import Raw
@@ -29,7 +29,7 @@ class TowerEncoder:
         *,
         tower: LoadedModel | None,
         item_ids: Sequence[str],
-        embeddings: Floats,
+        embeddings: ByRow,
         metric: Metric,
     ) -> None:
         """Take the tower and the vectors.

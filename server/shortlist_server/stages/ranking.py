@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.errors import InvalidValue, ModelOutputInvalid
-from shortlist_server.funnel.arrays import Floats, Rows
+from shortlist_server.funnel.arrays import ByRow, Floats, Rows
 from shortlist_server.funnel.stages import Checkpoint
 from shortlist_server.funnel.types import ResolvedQuery
 from shortlist_server.index.plan import KERNEL_NS_MAX
@@ -29,7 +30,7 @@ class OnnxRanker:
         self,
         *,
         model: LoadedModel,
-        item_feeds: Mapping[str, NDArray[Any]],
+        item_feeds: Mapping[str, ByRow],
         item_ids: Sequence[str],
         weights: Mapping[str, float],
     ) -> None:
@@ -53,6 +54,13 @@ class OnnxRanker:
         self.needs_user = any(
             not source.startswith("context.") for source in model.inputs.request_sources
         )
+
+    def of_items(self, item_feeds: Mapping[str, ByRow], item_ids: Sequence[str]) -> OnnxRanker:
+        """Return the same ranker over other items; see `__init__`."""
+        other = copy.copy(self)
+        other._item_feeds = item_feeds
+        other._item_ids = item_ids
+        return other
 
     def rank(
         self,

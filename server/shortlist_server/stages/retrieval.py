@@ -8,17 +8,19 @@ from collections.abc import Callable
 import numpy as np
 
 from shortlist_server.funnel.allowed import Allowed
-from shortlist_server.funnel.arrays import Floats
+from shortlist_server.funnel.arrays import ByRow, Floats
 from shortlist_server.funnel.options import RecentHistory
 from shortlist_server.funnel.stages import SourceQuery
 from shortlist_server.funnel.types import Found
+from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.plan import SearchPlan
-from shortlist_server.index.searcher import Searcher
 from shortlist_server.index.vector_index import Neighbors
 from shortlist_server.stages.query_tower import unit
 
-Watch = Callable[[Floats, int, Allowed, Neighbors], None]
-"""Takes a query, the number of items asked for, what was allowed, and what was found."""
+Watch = Callable[[ItemSearch, Floats, int, Allowed, Neighbors], None]
+"""Takes what was searched, a query, the number of items asked for, what was allowed, and what was
+found.
+"""
 
 
 class _EmbeddingSource:
@@ -27,7 +29,7 @@ class _EmbeddingSource:
     waits = False
     filters = True
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: ItemSearch) -> None:
         """Take the searcher."""
         self._searcher = searcher
 
@@ -47,7 +49,7 @@ class NearestSource(_EmbeddingSource):
     """The items nearest to the query embedding."""
 
     def __init__(
-        self, searcher: Searcher, *, watch: Watch | None = None, watched_share: float = 0.0
+        self, searcher: ItemSearch, *, watch: Watch | None = None, watched_share: float = 0.0
     ) -> None:
         """Take the searcher.
 
@@ -74,14 +76,14 @@ class NearestSource(_EmbeddingSource):
             and plan.approximate
             and self._random.random() < self._watched_share
         ):
-            self._watch(ask.encoded.embedding, ask.k, ask.allowed, found)
+            self._watch(self._searcher, ask.encoded.embedding, ask.k, ask.allowed, found)
         return Found(rows=found.rows, scores=found.scores, plan=str(plan))
 
 
 class HistorySource(_EmbeddingSource):
     """The items nearest to the mean of the user's last events."""
 
-    def __init__(self, searcher: Searcher, embeddings: Floats, *, cosine: bool) -> None:
+    def __init__(self, searcher: ItemSearch, embeddings: ByRow, *, cosine: bool) -> None:
         """Take the parts.
 
         Args:

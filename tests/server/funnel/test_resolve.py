@@ -30,7 +30,8 @@ from shortlist_server.funnel.types import (
 class FakeCatalog:
     """Ten items `i0`..`i9`; user `u` is 30 and has seen items 1 and 2."""
 
-    size = 10
+    size = row_count = 10
+    alive = None
     attribute_names: Sequence[str] = ("title", "year")
     feature_types: Mapping[str, str] = {
         "user.age": "double",

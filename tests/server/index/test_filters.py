@@ -201,7 +201,7 @@ def test_masks_of_the_filters_asked_for_last_are_kept() -> None:
 
 def test_not_all_masks_are_kept_whatever_the_bound() -> None:
     attributes = AttributeFilters({}, 10**9, FilterOptions(cache_bytes_max=1))
-    assert attributes._entries_max == 2
+    assert attributes._cache.entries_max == 2
 
 
 @pytest.mark.parametrize(

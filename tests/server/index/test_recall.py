@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from shortlist_server.funnel.allowed import Allowed, Selection
 from shortlist_server.funnel.arrays import NO_ROWS
 from shortlist_server.index.exact import ExactIndex
+from shortlist_server.index.plan import SearchPlan
 from shortlist_server.index.recall import BOUNDS, WAITING_MAX, RecallBucket, RecallMonitor
 from shortlist_server.index.vector_index import Neighbors
 
@@ -19,9 +21,23 @@ VECTORS = np.random.default_rng(1).normal(size=(COUNT, 8)).astype(np.float32)
 EXACT = ExactIndex(VECTORS, "inner_product")
 
 
+class Searched:
+    """What was searched: asked again, it compares everything."""
+
+    def search(
+        self, query: Any, k: int, *, allowed: Allowed, checkpoint: Any, exact: bool, **_: Any
+    ) -> tuple[Neighbors, SearchPlan]:
+        assert exact
+        found = EXACT.search(query, k, allowed=allowed, checkpoint=checkpoint)
+        return found, SearchPlan(kind="exact")
+
+
+SEARCHED = Searched()
+
+
 @pytest.fixture
 def monitor() -> Iterator[RecallMonitor]:
-    made = RecallMonitor(EXACT, cpu_share=1.0)
+    made = RecallMonitor(cpu_share=1.0)
     yield made
     made.close()
 
@@ -41,7 +57,9 @@ def truth(of: Allowed, k: int) -> Neighbors:
 def watch(monitor: RecallMonitor, of: Allowed, k: int, missed: int) -> None:
     """Report a search that missed so many of the nearest items."""
     found = truth(of, k)
-    monitor.watch(VECTORS[0], k, of, Neighbors(found.rows[missed:], found.scores[missed:]))
+    monitor.watch(
+        SEARCHED, VECTORS[0], k, of, Neighbors(found.rows[missed:], found.scores[missed:])
+    )
     monitor.settle()
 
 
@@ -111,7 +129,9 @@ def test_recall_is_the_share_of_the_true_items_over_all_that_were_asked_for(
 
 def test_items_that_are_not_among_the_nearest_are_no_hits(monitor: RecallMonitor) -> None:
     found = truth(allowed(COUNT), 20)
-    monitor.watch(VECTORS[0], 10, allowed(COUNT), Neighbors(found.rows[5:15], found.scores[5:15]))
+    monitor.watch(
+        SEARCHED, VECTORS[0], 10, allowed(COUNT), Neighbors(found.rows[5:15], found.scores[5:15])
+    )
     monitor.settle()
     assert filled(monitor) == {(1.0, 1.0): (1, 0.5)}
 
@@ -131,13 +151,13 @@ def test_watching_never_waits_and_what_is_too_much_is_counted() -> None:
         begun.set()
         assert gate.wait(timeout=20)
 
-    monitor = RecallMonitor(EXACT, cpu_share=0.5, sleep=rest)
+    monitor = RecallMonitor(cpu_share=0.5, sleep=rest)
     of = allowed(COUNT)
     found = truth(of, 3)
-    monitor.watch(VECTORS[0], 3, of, found)
+    monitor.watch(SEARCHED, VECTORS[0], 3, of, found)
     assert begun.wait(timeout=20)  # one is under way, the others wait
     for _ in range(WAITING_MAX + 7):
-        monitor.watch(VECTORS[0], 3, of, found)
+        monitor.watch(SEARCHED, VECTORS[0], 3, of, found)
     assert monitor.snapshot().dropped_count == 7
     gate.set()
     monitor.settle()
@@ -151,7 +171,7 @@ def test_a_fault_is_logged_and_does_not_end_the_checking(
 ) -> None:
     found = truth(allowed(COUNT), 3)
     with caplog.at_level(logging.ERROR):
-        monitor.watch(VECTORS[0][:3], 3, allowed(COUNT), found)  # of another dimension
+        monitor.watch(SEARCHED, VECTORS[0][:3], 3, allowed(COUNT), found)  # of another dimension
         monitor.settle()
     assert "could not check" in caplog.text
     watch(monitor, allowed(COUNT), 10, 0)
@@ -170,7 +190,7 @@ def test_rest_is_in_proportion_to_the_work(
             rests.append(seconds)
         now[0] += 0.125 * (not seconds)  # between the pieces of a scan: it works
 
-    monitor = RecallMonitor(EXACT, cpu_share=cpu_share, sleep=sleep)
+    monitor = RecallMonitor(cpu_share=cpu_share, sleep=sleep)
     watch(monitor, allowed(COUNT), 10, 0)
     monitor.close()
     worked = now[0]

@@ -1,0 +1,260 @@
+"""The changes that were made since a bundle was built, applied to it one batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from shortlist_server.bundle.reader import Bundle
+from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
+from shortlist_server.catalog.item_state import ItemState
+from shortlist_server.catalog.live_catalog import GONE, LiveCatalog
+from shortlist_server.catalog.tail import OPEN_ROWS, Tail, TailView
+from shortlist_server.errors import ShortlistError
+from shortlist_server.funnel.arrays import Floats, Mask, Rows
+from shortlist_server.runtime.models import LoadedModel
+
+
+class Change(Protocol):
+    """The last change of one item, as the store keeps it."""
+
+    @property
+    def item_id(self) -> str:
+        """Its id."""
+
+    @property
+    def revision(self) -> int:
+        """Revision of the change."""
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the item was deleted."""
+
+    @property
+    def payload(self) -> bytes:
+        """What `ItemState.encode` gave; empty where it was deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """An item that this bundle cannot serve as it was written."""
+
+    item_id: str
+    revision: int
+    served: bool
+    """Whether it is served all the same, by the vector that the bundle has for it."""
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Fitted:
+    item: FittedItem
+    revision: int
+    vector: Floats | None
+    """None where the item tower is to make it."""
+
+
+class ChangedItems:
+    """What became of a bundle's items. One thread applies changes; the views that it hands out may
+    be read by any.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        base: BundleCatalog,
+        models: Mapping[str, LoadedModel],
+        *,
+        filter_cache_bytes: int,
+        revision: int = 0,
+    ) -> None:
+        """Begin with the bundle as it is.
+
+        Args:
+            bundle: The bundle.
+            base: Its catalogue.
+            models: Its models, by section name.
+            filter_cache_bytes: Memory for the masks of filters, in bytes.
+            revision: Revision of the catalogue that the bundle holds already.
+        """
+        self.revision = revision
+        self.misfits: dict[str, Misfit] = {}
+        self.schema = ItemSchema(bundle, models)
+        self._bundle = bundle
+        self._base = base
+        self._filter_cache_bytes = filter_cache_bytes
+        self._types = {name: column.type for name, column in bundle.item_columns.items()}
+        self._tail = self._new_tail()
+        self._tail_alive = bytearray()
+        self._rows: dict[str, int] = {}
+        """Row of each item that has changed; GONE for one of the bundle that is not there."""
+        self._base_alive = np.ones(base.size, np.bool_)
+        self._now: Rows = np.arange(base.size)
+
+    def apply(self, changes: Sequence[Change], revision: int) -> None:
+        """Apply changes; an item that does not fit is noted, and the others are applied.
+
+        Args:
+            changes: In order of their revisions.
+            revision: That of the catalogue with these changes.
+        """
+        last = {change.item_id: change for change in changes}
+        fitted: list[_Fitted] = []
+        for change in last.values():
+            self.misfits.pop(change.item_id, None)
+            self._remove(change.item_id)
+            if not change.deleted and (found := self._fitted(change)) is not None:
+                fitted.append(found)
+        self._add([one for one in fitted if one.vector is not None])
+        self._embed([one for one in fitted if one.vector is None])
+        if self._tail.size > OPEN_ROWS and 2 * self._tail_alive.count(1) < self._tail.size:
+            self._sweep()
+        self.revision = revision
+
+    def catalog(self) -> tuple[LiveCatalog, TailView]:
+        """Return the items as they stand, and the rows beside the bundle."""
+        tail = self._tail.view()
+        alive = np.concatenate([self._base_alive, _mask(self._tail_alive)])
+        live = LiveCatalog(
+            self._base,
+            tail,
+            changed=self._rows.copy(),
+            alive=alive,
+            now=self._now.copy(),
+            filter_cache_bytes=self._filter_cache_bytes,
+        )
+        return live, tail
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the bundle's items are as they were."""
+        return not self._rows and not self._tail.size
+
+    @property
+    def tail_size(self) -> int:
+        """Number of rows beside the bundle, those among them that hold nothing any more."""
+        return self._tail.size
+
+    # One change.
+
+    def _fitted(self, change: Change) -> _Fitted | None:
+        """Return an item in the bundle's terms; None where it does not fit, which is noted."""
+        try:
+            state = ItemState.decode(change.payload)
+            item = self.schema.fit(change.item_id, state.attributes, "attributes")
+            vector = None
+            if state.vector is not None and state.vector_bundle == self.schema.bundle_sha256:
+                vector = self.schema.vector(state.vector, "vector")
+            elif not self.schema.embeds:
+                vector = self._own_vector(change, "its vector is of another bundle")
+            return _Fitted(item=item, revision=change.revision, vector=vector)
+        except (ShortlistError, ValueError) as error:
+            self._note(change.item_id, change.revision, str(error))
+            return None
+
+    def _own_vector(self, change: Change, why: str) -> Floats:
+        """Return the vector that the bundle has for an item, which is noted.
+
+        Raises:
+            ValueError: it has none.
+        """
+        row = self._base.row(change.item_id)
+        if row is None:
+            raise ValueError(f"{why}, and this bundle neither has one nor can make one")
+        self._note(change.item_id, change.revision, f"{why}; that of this bundle is used", True)
+        vector: Floats = self._bundle.item_embeddings[row]
+        return vector
+
+    def _note(self, item_id: str, revision: int, reason: str, served: bool = False) -> None:
+        self.misfits[item_id] = Misfit(
+            item_id=item_id, revision=revision, served=served, reason=reason
+        )
+
+    def _embed(self, fitted: list[_Fitted]) -> None:
+        """Add items by the vectors that the item tower makes; where it fails for some, find out for
+        which.
+        """
+        if not fitted:
+            return
+        try:
+            vectors = self.schema.embed([one.item for one in fitted])
+        except ShortlistError as error:
+            if len(fitted) == 1:
+                self._note(fitted[0].item.item_id, fitted[0].revision, str(error))
+                return
+            middle = len(fitted) // 2
+            self._embed(fitted[:middle])
+            self._embed(fitted[middle:])
+            return
+        for one, vector in zip(fitted, vectors, strict=True):
+            one.vector = vector
+        self._add(fitted)
+
+    def _add(self, fitted: Sequence[_Fitted]) -> None:
+        if not fitted:
+            return
+        items = [one.item for one in fitted]
+        vectors = np.stack([one.vector for one in fitted if one.vector is not None])
+        rows = self._tail.append(
+            items,
+            [one.revision for one in fitted],
+            vectors,
+            self.schema.ranker_feeds(items),
+        )
+        self._tail_alive = self._tail_alive + b"\1" * len(items)
+        for item, row in zip(items, rows, strict=True):
+            self._place(item.item_id, self._base.size + row)
+
+    def _place(self, item_id: str, row: int) -> None:
+        """Note where an item is now."""
+        self._rows[item_id] = row
+        if (own := self._base.row(item_id)) is not None:
+            self._now[own] = row
+
+    def _remove(self, item_id: str) -> None:
+        """Take an item away from where it is."""
+        own = self._base.row(item_id)
+        row = self._rows.get(item_id, own)
+        if row is None:
+            return
+        if row >= self._base.size:
+            self._tail_alive[row - self._base.size] = 0
+        elif row != GONE:
+            self._base_alive[row] = False
+        if own is None:
+            del self._rows[item_id]
+        else:
+            self._rows[item_id] = GONE
+            self._now[own] = own
+
+    def _sweep(self) -> None:
+        """Begin a new tail with the rows that hold an item, for most of the old one do not."""
+        old, kept = self._tail.view(), np.flatnonzero(_mask(self._tail_alive))
+        self._tail, self._tail_alive = self._new_tail(), bytearray(b"\1" * len(kept))
+        if not len(kept):
+            return
+        items = [
+            FittedItem(item_id=old.item_ids[row], cells=old.cells[row], unknown=())
+            for row in kept.tolist()
+        ]
+        rows = self._tail.append(
+            items,
+            [old.revisions[row] for row in kept.tolist()],
+            old.vectors[kept],
+            {name: feed[kept] for name, feed in old.feeds.items()},
+        )
+        for item, row in zip(items, rows, strict=True):
+            self._place(item.item_id, self._base.size + row)
+
+    def _new_tail(self) -> Tail:
+        manifest = self._bundle.manifest
+        return Tail(self._types, manifest.dimension, manifest.metric)
+
+
+def _mask(flags: bytearray) -> Mask:
+    # A copy: numpy would keep the flags from growing.
+    return np.array(flags, np.uint8).astype(np.bool_)

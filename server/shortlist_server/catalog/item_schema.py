@@ -1,0 +1,184 @@
+"""What a bundle makes of an item that it was not built with: its cells, its vector, its feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shortlist_server.bundle.columns import CellValue
+from shortlist_server.bundle.reader import MAGNITUDE_MAX, Bundle
+from shortlist_server.errors import (
+    AttributeTypeMismatch,
+    DimensionMismatch,
+    InvalidValue,
+    ModelOutputInvalid,
+    RequestError,
+)
+from shortlist_server.funnel.arrays import Floats
+from shortlist_server.funnel.resolve import fits, type_name
+from shortlist_server.funnel.types import FeatureValue
+from shortlist_server.runtime.inputs import item_columns
+from shortlist_server.runtime.models import LoadedModel
+
+Cells = Mapping[str, CellValue | None]
+"""What an item holds in each column of the bundle."""
+
+EMBEDDED_TOGETHER = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedItem:
+    """An item in the bundle's own terms, but for its vector."""
+
+    item_id: str
+    cells: Cells
+    unknown: tuple[str, ...]
+    """Names of attributes that the bundle does not declare: kept, and without effect."""
+
+
+class ItemSchema:
+    """The item columns and the item-side models of one bundle."""
+
+    def __init__(self, bundle: Bundle, models: Mapping[str, LoadedModel]) -> None:
+        """Take a bundle and its models, by section name."""
+        self._types = {name: column.type for name, column in bundle.item_columns.items()}
+        self._tower = models.get("item_tower")
+        self._ranker = models.get("ranker")
+        self._cosine = bundle.manifest.metric == "cosine"
+        self._dimension = bundle.manifest.dimension
+        self.bundle_sha256 = bundle.sha256
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the bundle has an item tower, so that items come without a vector."""
+        return self._tower is not None
+
+    def fit(self, item_id: str, attributes: Mapping[str, FeatureValue], field: str) -> FittedItem:
+        """Return an item in the bundle's terms.
+
+        Args:
+            item_id: Its id.
+            attributes: Its attributes by name; columns that are not named have no value.
+            field: Path of the attributes in the request.
+
+        Raises:
+            AttributeTypeMismatch: an attribute is of another type than its column.
+            InvalidValue: a model cannot be fed with an attribute.
+        """
+        cells: dict[str, CellValue | None] = dict.fromkeys(self._types)
+        for name, value in attributes.items():
+            declared = self._types.get(name)
+            if declared is None:
+                continue
+            if not fits(value, declared):
+                raise AttributeTypeMismatch(
+                    f'{field}["{name}"]',
+                    expected=f"{declared}, the type of {name}",
+                    got=type_name(value),
+                )
+            cells[name] = _cell(value, declared, f'{field}["{name}"]')
+        fitted = FittedItem(
+            item_id=item_id,
+            cells=cells,
+            unknown=tuple(sorted(set(attributes) - set(self._types))),
+        )
+        for model in (self._tower, self._ranker):
+            if model is not None:
+                self._feeds(model, [fitted], field)
+        return fitted
+
+    def vector(self, values: Floats, field: str) -> Floats:
+        """Return a vector that a caller sent, at unit length where the metric is cosine.
+
+        Raises:
+            DimensionMismatch: it has not as many components as the bundle's.
+            InvalidValue: a component is too large or not finite, or the vector is zero where the
+                metric is cosine.
+        """
+        if len(values) != self._dimension:
+            raise DimensionMismatch(
+                field, expected=f"{self._dimension} numbers", got=f"{len(values)} numbers"
+            )
+        if not (np.abs(values) <= MAGNITUDE_MAX).all():  # NaN compares as false
+            raise InvalidValue(
+                field,
+                expected=f"finite numbers of at most {MAGNITUDE_MAX:g}",
+                got="others",
+            )
+        if not self._cosine:
+            return values
+        length = float(np.linalg.norm(values.astype(np.float64)))
+        if not length:
+            raise InvalidValue(
+                field, expected="a vector that is not zero (metric cosine)", got="zeros"
+            )
+        unit: Floats = (values.astype(np.float64) / length).astype(np.float32)
+        return unit
+
+    def embed(self, items: Sequence[FittedItem], field: str = "items") -> Floats:
+        """Return what the item tower makes of items, float32 [items, dimension].
+
+        Raises:
+            InvalidValue: the tower does not take an attribute.
+            ModelOutputInvalid: it gives numbers that are no vector.
+        """
+        assert self._tower is not None
+        tower = self._tower
+        output = tower.session.declared.outputs[0].name
+        parts = []
+        for start in range(0, len(items), EMBEDDED_TOGETHER):
+            feeds = self._feeds(tower, items[start : start + EMBEDDED_TOGETHER], field)
+            try:
+                parts.append(tower.session.run(feeds)[output])
+            except Exception as error:  # onnxruntime's exceptions share no base class
+                raise InvalidValue(
+                    field, expected="attributes that the item tower takes", got=str(error)
+                ) from error
+        vectors: Floats = np.concatenate(parts).astype(np.float32, copy=False)
+        lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+        if not (np.abs(vectors) <= MAGNITUDE_MAX).all() or (self._cosine and not lengths.all()):
+            raise ModelOutputInvalid(
+                f"item_tower.{output}: expected finite numbers that make a direction, got others"
+            )
+        if self._cosine:
+            vectors = (vectors / lengths[:, np.newaxis]).astype(np.float32)
+        return vectors
+
+    def ranker_feeds(self, items: Sequence[FittedItem]) -> dict[str, NDArray[Any]]:
+        """Return the ranker's item-side inputs, [items, ...] each; empty without a ranker."""
+        return {} if self._ranker is None else self._feeds(self._ranker, items, "items")
+
+    def _feeds(
+        self, model: LoadedModel, items: Sequence[FittedItem], field: str
+    ) -> dict[str, NDArray[Any]]:
+        wanted = model.inputs.item_sources
+        cells = {
+            name: [item.cells[name] for item in items]
+            for name in self._types
+            if f"item.{name}" in wanted
+        }
+        ids = [item.item_id for item in items]
+        file = model.session.declared.file
+        try:
+            return model.inputs.item_feeds(item_columns(wanted, ids, cells, file))
+        except RequestError as error:
+            raise InvalidValue(field, expected=error.expected, got=error.got) from error
+
+
+def _cell(value: FeatureValue, declared: str, field: str) -> CellValue:
+    """Return a value as its column holds it."""
+    if declared.endswith("_list"):
+        assert not isinstance(value, (str, int, float))
+        one = declared.removesuffix("_list")
+        return cast(CellValue, tuple(_cell(part, one, field) for part in value))
+    assert isinstance(value, (str, int, float))
+    if declared != "double" or isinstance(value, float):
+        return value
+    number = float(value)
+    if int(number) != value:
+        raise InvalidValue(field, expected="a whole number that a double can hold", got=str(value))
+    return number

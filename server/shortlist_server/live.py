@@ -1,0 +1,197 @@
+"""A generation whose items change while it serves: follows the store, and makes a new snapshot for
+each change that it sees.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from shortlist.v1 import types_pb2
+
+from shortlist_server.catalog.changes import Change, ChangedItems, Misfit
+from shortlist_server.catalog.live_catalog import LiveIds
+from shortlist_server.funnel.arrays import Stacked
+from shortlist_server.generation import Generation, Items
+from shortlist_server.index.layers import Layer, LayeredSearcher
+from shortlist_server.rpc.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.1
+"""How often the store is asked: a change is seen by every worker within this and the time that it
+takes to apply.
+"""
+REST_FACTOR = 4
+"""So many times as long as making a snapshot took it rests, so that requests keep the core."""
+
+
+class ChangeLog(Protocol):
+    """Where changes come from: the store."""
+
+    def changes_since(self, revision: int) -> tuple[Sequence[Change], int]:
+        """Return the last change of each item that has changed since a revision, in order, and the
+        revision of the catalogue with them.
+        """
+
+
+class LiveGeneration:
+    """A generation, and what its items have become."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        identity: types_pb2.BundleId,
+        log: ChangeLog,
+        *,
+        filter_cache_bytes: int,
+        revision: int = 0,
+    ) -> None:
+        """Apply all changes that there are; `start` follows those to come.
+
+        Args:
+            generation: The bundle, loaded.
+            identity: Its identity in answers.
+            log: The changes.
+            filter_cache_bytes: Memory for the masks of filters, in bytes.
+            revision: Revision of the catalogue that the bundle holds already.
+
+        Raises:
+            CatalogUnavailable: the store cannot be read.
+        """
+        self.generation = generation
+        self.items = ChangedItems(
+            generation.bundle,
+            generation.catalog,
+            generation.models,
+            filter_cache_bytes=filter_cache_bytes,
+            revision=revision,
+        )
+        self._identity = identity
+        self._log = log
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="catalog", daemon=True)
+        self._waiting: dict[asyncio.Future[None], int] = {}
+        self._lock = threading.Lock()
+        self.followed_at = time.monotonic()
+        """When the store was last read without a fault, in seconds of the monotonic clock."""
+        self.snapshot = self._made()
+        """What a request that arrives now is answered from."""
+        self.refresh()
+
+    @property
+    def misfits(self) -> tuple[Misfit, ...]:
+        """Items that this bundle cannot serve as they were written."""
+        return tuple(self.items.misfits.values())
+
+    def start(self) -> None:
+        """Follow the store from now on, in a thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Follow it no longer."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def nudge(self) -> None:
+        """Have the store read at once: it has just been written to."""
+        self._wake.set()
+
+    def refresh(self) -> None:
+        """Read the store, and make a snapshot if it tells of changes."""
+        changes, revision = self._log.changes_since(self.items.revision)
+        self.followed_at = time.monotonic()
+        if revision == self.items.revision:
+            return
+        before = len(self.items.misfits)
+        self.items.apply(changes, revision)
+        if (count := len(self.items.misfits)) > before:
+            logger.warning("%d items do not fit the bundle; GetCatalogStats names them", count)
+        self.snapshot = self._made()
+        self._tell(revision)
+
+    async def reached(self, revision: int) -> None:
+        """Wait until the snapshot is of this revision, or a later one."""
+        if self.snapshot.revision >= revision:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting[future] = revision
+        self.nudge()
+        try:
+            if self.snapshot.revision < revision:
+                await future
+        finally:
+            with self._lock:
+                self._waiting.pop(future, None)
+
+    def _tell(self, revision: int) -> None:
+        with self._lock:
+            reached = [future for future, wanted in self._waiting.items() if wanted <= revision]
+        for future in reached:
+            future.get_loop().call_soon_threadsafe(_set, future)
+
+    def _made(self) -> Snapshot:
+        generation, revision = self.generation, self.items.revision
+        if self.items.untouched:
+            return Snapshot(
+                funnel=generation.funnel,
+                catalog=generation.catalog,
+                identity=self._identity,
+                revision=revision,
+            )
+        catalog, tail = self.items.catalog()
+        base, own = generation.catalog.size, generation.items
+        layers = [Layer(base + segment.start, segment.index) for segment in tail.segments]
+        items = Items(
+            catalog=catalog,
+            item_ids=LiveIds(own.item_ids, tail),
+            embeddings=Stacked(generation.bundle.item_embeddings, tail.vectors),
+            feeds={
+                name: Stacked(feed, tail.feeds[name])
+                for name, feed in generation.builder.feeds.items()
+            }
+            if tail.size
+            else own.feeds,
+            searcher=LayeredSearcher(own.searcher, base, layers),
+            popularity=catalog.popularity(own.popularity),
+        )
+        return Snapshot(
+            funnel=generation.builder.build(items),
+            catalog=catalog,
+            identity=self._identity,
+            revision=revision,
+        )
+
+    def _follow(self) -> None:
+        failing = False
+        rest_s = POLL_S
+        while not self._closed.is_set():
+            self._wake.wait(rest_s)
+            self._wake.clear()
+            begin = time.perf_counter()
+            try:
+                self.refresh()
+                if failing:
+                    logger.info("the catalogue's store can be read again")
+                failing = False
+            except Exception:
+                # Requests are answered from the snapshot that is there.
+                if not failing:
+                    logger.exception("the catalogue's store cannot be read; trying again")
+                failing = True
+            spent = time.perf_counter() - begin
+            self._closed.wait(min(spent * REST_FACTOR, 0.5))
+            rest_s = POLL_S
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
