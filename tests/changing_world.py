@@ -5,7 +5,7 @@ exported with the items as they have become.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import numpy as np
 import tiny_world
 from onnx import TensorProto, helper
 from shortlist_exporters.export import export_bundle
-from shortlist_server.catalog.changes import Change
 from shortlist_server.catalog.item_state import ItemState
+from shortlist_server.catalog.store import StoredChange, Tail
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
 from tiny_world import DIMENSION, GENRES, ITEM_COUNT
 
@@ -43,23 +43,13 @@ class Item:
     vector: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Made:
-    """A change as a store would keep it."""
-
-    item_id: str
-    revision: int
-    deleted: bool
-    payload: bytes
-
-
 class ListLog:
     """A store in memory: the last change of each item, by revision."""
 
     def __init__(self, sha256: str) -> None:
         self.sha256 = sha256
         self.revision = 0
-        self._last: dict[str, Made] = {}
+        self._last: dict[str, StoredChange] = {}
 
     def write(self, changes: Mapping[str, Item | None]) -> None:
         """Write items, or their absence, under the next revision."""
@@ -72,12 +62,15 @@ class ListLog:
                     vector=item.vector,
                     vector_bundle="" if item.vector is None else self.sha256,
                 ).encode()
-            self._last[item_id] = Made(item_id, self.revision, item is None, payload)
+            self._last[item_id] = StoredChange(
+                item_id=item_id, revision=self.revision, deleted=item is None, payload=payload
+            )
 
-    def changes_since(self, revision: int) -> tuple[Sequence[Change], int]:
+    def changes_since(self, revision: int) -> Tail:
         """Return what a store would; see `live.ChangeLog`."""
         later = [change for change in self._last.values() if change.revision > revision]
-        return sorted(later, key=lambda change: change.revision), self.revision
+        changes = tuple(sorted(later, key=lambda change: change.revision))
+        return Tail(changes=changes, revision=self.revision, complete=True)
 
 
 def first_items() -> dict[str, Item]:

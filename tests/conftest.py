@@ -80,13 +80,14 @@ class RunningServer:
             wait_s_max=60.0,
             standing_s_max=60.0,
         )
+        self.live = app.follow(self.config, generation)
         self.target = self._call(self._start(generation))
 
     def _call(self, coroutine: object) -> str:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
 
     async def _start(self, generation: Generation) -> str:
-        self._server = app.build_server(self.config, generation, self.compute)
+        self._server = app.build_server(self.config, generation, self.compute, live=self.live)
         return f"127.0.0.1:{await self._server.start()}"
 
     def drain(self) -> None:
@@ -95,6 +96,9 @@ class RunningServer:
     def stop(self) -> None:
         self.drain()
         self.compute.close()
+        if self.live is not None:
+            self.live.close()
+            self.live.store.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()

@@ -9,10 +9,13 @@ import signal
 import time
 from collections.abc import Callable
 
+from shortlist_server.catalog.sqlite_store import SqliteStore
+from shortlist_server.catalog.store import StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
@@ -21,7 +24,7 @@ from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
-from shortlist_server.rpc.snapshot import Snapshot
+from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import certificates, make_access, refuse_early
 
@@ -56,6 +59,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     refuse_early(config)
     recorder = request_log(config)
     generation = load_generation(config.bundle, generation_options(config))
+    live = follow(config, generation)
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -66,10 +70,10 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         standing_s_max=config.wait_ms_standing / 1e3,
     )
     metrics = Metrics() if config.metrics_listen else None
-    server = build_server(config, generation, compute, recorder, metrics)
+    server = build_server(config, generation, compute, recorder, metrics, live)
     stop_metrics = None
     if metrics is not None and config.metrics_listen:
-        watch(metrics, generation, compute, recorder)
+        watch(metrics, generation, compute, recorder, live)
         stop_metrics = metrics.listen(config.metrics_listen)
     port = await server.start()
     manifest = generation.bundle.manifest
@@ -89,6 +93,9 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     logger.info("stopping: health is NOT_SERVING, calls in flight finish")
     await server.drain()
     compute.close()
+    if live is not None:
+        live.close()
+        live.store.close()
     generation.close()
     if recorder is not None:
         recorder.close()
@@ -102,11 +109,19 @@ def watch(
     generation: Generation,
     compute: ComputePool,
     recorder: RequestLog | None,
+    live: LiveGeneration | None = None,
 ) -> None:
     """Show in the metrics what other parts keep."""
     manifest = generation.bundle.manifest
     metrics.serves(name=manifest.name, version=manifest.version, sha256=generation.bundle.sha256)
-    metrics.watch("items", "Items of the catalogue.", lambda: generation.catalog.size)
+    catalog = generation.catalog
+    metrics.watch(
+        "items",
+        "Items of the catalogue.",
+        lambda: catalog.size if live is None else live.snapshot.catalog.size,
+    )
+    if live is not None:
+        _watch_changes(metrics, live)
     metrics.watch(
         "compute_admitted",
         "Single calls that run in a compute thread or wait for one.",
@@ -120,6 +135,59 @@ def watch(
             "Requests that the request log dropped.",
             lambda: recorder.dropped_count,
         )
+
+
+def _watch_changes(metrics: Metrics, live: LiveGeneration) -> None:
+    metrics.watch(
+        "catalog_revision",
+        "Revision of the catalogue that requests are answered from.",
+        lambda: live.snapshot.revision,
+    )
+    metrics.watch(
+        "catalog_store_age_seconds",
+        "Time since the store of changes was last read without a fault.",
+        lambda: live.store_age_s,
+    )
+    metrics.watch(
+        "catalog_changed_items",
+        "Items that are new, or others than in the bundle.",
+        lambda: live.state.changed_count,
+    )
+    metrics.watch(
+        "catalog_deleted_items",
+        "Items of the bundle that were deleted.",
+        lambda: live.state.deleted_count,
+    )
+    metrics.watch(
+        "catalog_tail_rows",
+        "Rows beside the index, which every search compares.",
+        lambda: live.state.tail_size,
+    )
+    metrics.watch(
+        "catalog_misfits",
+        "Changed items that the bundle cannot serve as they were written.",
+        lambda: len(live.state.misfits),
+    )
+
+
+def follow(config: ServerConfig, generation: Generation) -> LiveGeneration | None:
+    """Return the generation with the changes of the store, which it follows from now on; None
+    where there is no store.
+
+    Raises:
+        CatalogError: the store cannot be used.
+    """
+    if config.catalog_store is None:
+        return None
+    manifest = generation.bundle.manifest
+    live = LiveGeneration(
+        generation,
+        respond.bundle_id(manifest, generation.bundle.sha256),
+        SqliteStore(config.catalog_store, manifest.name, StoreOptions()),
+        filter_cache_bytes=config.filter_cache_bytes,
+    )
+    live.start()
+    return live
 
 
 def request_log(config: ServerConfig) -> RequestLog | None:
@@ -156,20 +224,43 @@ def build_server(
     compute: ComputePool,
     recorder: Recorder | None = None,
     metrics: Metrics | None = None,
+    live: LiveGeneration | None = None,
 ) -> Server:
-    """Return a server of one generation that does not listen yet; call it inside the event loop."""
+    """Return a server of one generation that does not listen yet; call it inside the event loop.
+
+    Args:
+        config: The configuration.
+        generation: What answers.
+        compute: Where it is computed.
+        recorder: Keeps requests; None where they are not kept.
+        metrics: Counts calls and answers; None where nobody asks.
+        live: The same generation, following its store; None where its items do not change.
+    """
     manifest = generation.bundle.manifest
     identity = respond.bundle_id(manifest, generation.bundle.sha256)
-    snapshot = Snapshot(funnel=generation.funnel, catalog=generation.catalog, identity=identity)
+    serving: Serving = live or Unchanging(
+        Snapshot(
+            funnel=generation.funnel,
+            catalog=generation.catalog,
+            identity=identity,
+            embeddings=generation.items.embeddings,
+        )
+    )
     return Server(
         recommendation=RecommendationService(
-            snapshot=lambda: snapshot,
+            serving=serving,
             compute=compute,
             default_timeout_s=config.default_timeout_ms / 1e3,
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
         ),
-        catalog=CatalogService(item_count=generation.catalog.size, monitor=generation.monitor),
+        catalog=CatalogService(
+            serving=serving,
+            changing=live,
+            store=None if live is None else live.store,
+            monitor=generation.monitor,
+            default_timeout_s=config.default_timeout_ms / 1e3,
+        ),
         bundle=BundleService(respond.bundle_info(manifest, generation.catalog, identity)),
         options=ServerOptions(
             listen=config.listen,

@@ -126,6 +126,11 @@ class ServerConfig(BaseSettings):
     a free one. None, the default, serves none. Only speed.
     """
 
+    catalog_store: Path | None = None
+    """SQLite file in which changes of the items are kept; made if missing, on a local disk. All
+    servers of one machine may share it. None, the default, lets nobody change items.
+    """
+
     request_log: Path | None = None
     """Folder in which requests are logged with their answers, for `shortlist-server replay`; made
     if missing. None, the default, logs none. Needs the extra `replay`. Only speed.

@@ -31,6 +31,8 @@
         - ParityError           a model's numbers differ from those of the training framework
         - ModelSignatureMismatch  a model's tensors are not those the manifest declares
       - ModelOutputInvalid      a model gave a number that is not finite
+      - RevisionNotReached      the catalogue is not seen as new as a request asks for
+      - CatalogReadOnly         there is no store for changes of the items
       x CatalogError            the live catalogue's store cannot be used
         - CatalogUnavailable    not now: disk full or read-only, locked too long, not reachable
         - CatalogCorrupt        the store is damaged
@@ -284,6 +286,33 @@ class ModelSignatureMismatch(BundleError):
 
 class ModelOutputInvalid(ShortlistError):
     """A model gave a number that is not finite."""
+
+
+class RevisionNotReached(ShortlistError):
+    """This server has not come to see the revision of the catalogue that a request asks for.
+
+    Attributes:
+        wanted: The revision asked for.
+        reached: The revision that it sees.
+        retry_delay_ms: When it is worth coming back, in milliseconds.
+    """
+
+    def __init__(self, *, wanted: int, reached: int, retry_delay_ms: int = 100) -> None:
+        super().__init__(
+            f"min_revision: expected revision {wanted}, got revision {reached}"
+        )
+        self.wanted = wanted
+        self.reached = reached
+        self.retry_delay_ms = retry_delay_ms
+
+
+class CatalogReadOnly(ShortlistError):
+    """There is no store for changes of the items."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "items cannot be changed: this server has no store for changes; set `catalog_store`"
+        )
 
 
 class CatalogError(ShortlistError):

@@ -8,13 +8,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Protocol
 
 from shortlist.v1 import types_pb2
 
-from shortlist_server.catalog.changes import Change, ChangedItems, Misfit
+from shortlist_server.catalog.changes import CatalogState, ChangedItems
+from shortlist_server.catalog.item_schema import ItemSchema
 from shortlist_server.catalog.live_catalog import LiveIds
+from shortlist_server.catalog.store import CatalogStore
 from shortlist_server.funnel.arrays import Stacked
 from shortlist_server.generation import Generation, Items
 from shortlist_server.index.layers import Layer, LayeredSearcher
@@ -30,15 +30,6 @@ REST_FACTOR = 4
 """So many times as long as making a snapshot took it rests, so that requests keep the core."""
 
 
-class ChangeLog(Protocol):
-    """Where changes come from: the store."""
-
-    def changes_since(self, revision: int) -> tuple[Sequence[Change], int]:
-        """Return the last change of each item that has changed since a revision, in order, and the
-        revision of the catalogue with them.
-        """
-
-
 class LiveGeneration:
     """A generation, and what its items have become."""
 
@@ -46,7 +37,7 @@ class LiveGeneration:
         self,
         generation: Generation,
         identity: types_pb2.BundleId,
-        log: ChangeLog,
+        store: CatalogStore,
         *,
         filter_cache_bytes: int,
         revision: int = 0,
@@ -56,7 +47,7 @@ class LiveGeneration:
         Args:
             generation: The bundle, loaded.
             identity: Its identity in answers.
-            log: The changes.
+            store: Where changes are kept.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
             revision: Revision of the catalogue that the bundle holds already.
 
@@ -72,22 +63,28 @@ class LiveGeneration:
             revision=revision,
         )
         self._identity = identity
-        self._log = log
+        self.store = store
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="catalog", daemon=True)
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._lock = threading.Lock()
-        self.followed_at = time.monotonic()
-        """When the store was last read without a fault, in seconds of the monotonic clock."""
+        self._followed_at = time.monotonic()
+        self.state = CatalogState()
+        """How far the items are from the bundle's."""
         self.snapshot = self._made()
         """What a request that arrives now is answered from."""
         self.refresh()
 
     @property
-    def misfits(self) -> tuple[Misfit, ...]:
-        """Items that this bundle cannot serve as they were written."""
-        return tuple(self.items.misfits.values())
+    def schema(self) -> ItemSchema:
+        """What the bundle makes of items."""
+        return self.items.schema
+
+    @property
+    def store_age_s(self) -> float:
+        """Time since the store was last read without a fault, in seconds."""
+        return time.monotonic() - self._followed_at
 
     def start(self) -> None:
         """Follow the store from now on, in a thread."""
@@ -106,13 +103,14 @@ class LiveGeneration:
 
     def refresh(self) -> None:
         """Read the store, and make a snapshot if it tells of changes."""
-        changes, revision = self._log.changes_since(self.items.revision)
-        self.followed_at = time.monotonic()
+        tail = self.store.changes_since(self.items.revision)
+        self._followed_at = time.monotonic()
+        revision = tail.revision
         if revision == self.items.revision:
             return
-        before = len(self.items.misfits)
-        self.items.apply(changes, revision)
-        if (count := len(self.items.misfits)) > before:
+        self.items.apply(tail.changes, revision)
+        before, self.state = len(self.state.misfits), self.items.state
+        if (count := len(self.state.misfits)) > before:
             logger.warning("%d items do not fit the bundle; GetCatalogStats names them", count)
         self.snapshot = self._made()
         self._tell(revision)
@@ -145,6 +143,7 @@ class LiveGeneration:
                 funnel=generation.funnel,
                 catalog=generation.catalog,
                 identity=self._identity,
+                embeddings=generation.items.embeddings,
                 revision=revision,
             )
         catalog, tail = self.items.catalog()
@@ -167,6 +166,7 @@ class LiveGeneration:
             funnel=generation.builder.build(items),
             catalog=catalog,
             identity=self._identity,
+            embeddings=items.embeddings,
             revision=revision,
         )
 

@@ -20,7 +20,12 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_server.access.api_keys import entry, make_key
-from shortlist_server.errors import CatalogUnavailable, IdempotencyKeyReused, ShortlistError
+from shortlist_server.errors import (
+    CatalogReadOnly,
+    CatalogUnavailable,
+    IdempotencyKeyReused,
+    ShortlistError,
+)
 from shortlist_server.generation import Generation
 
 Code = grpc.StatusCode
@@ -88,6 +93,10 @@ BY_REQUEST: dict[str, tuple[pb.RecommendRequest, Code]] = {
         pb.RecommendRequest(query=USER, sources=[types.SourceOptions(name="trendy")]),
         Code.INVALID_ARGUMENT,
     ),
+    "REVISION_NOT_REACHED": (
+        pb.RecommendRequest(query=USER, min_revision=7),
+        Code.UNAVAILABLE,
+    ),
 }
 BY_STATE = {
     "DEADLINE_EXCEEDED": Code.DEADLINE_EXCEEDED,
@@ -100,6 +109,7 @@ BY_STATE = {
     "RATE_LIMITED": Code.RESOURCE_EXHAUSTED,
     "CATALOG_UNAVAILABLE": Code.UNAVAILABLE,
     "IDEMPOTENCY_KEY_REUSED": Code.INVALID_ARGUMENT,
+    "CATALOG_READ_ONLY": Code.FAILED_PRECONDITION,
 }
 
 
@@ -247,6 +257,7 @@ def test_internal(generation: Generation, serve: Callable[..., Any], refuse: Any
     [
         ("CATALOG_UNAVAILABLE", CatalogUnavailable("the disk is full", retry_delay_ms=1500)),
         ("IDEMPOTENCY_KEY_REUSED", IdempotencyKeyReused("load-17")),
+        ("CATALOG_READ_ONLY", CatalogReadOnly()),
     ],
 )
 def test_the_store_refuses(

@@ -37,6 +37,9 @@ class ItemTable(Catalog, Protocol):
     def attribute(self, name: str, row: int) -> CellValue | None:
         """Return an attribute of the item at a row, or None where it has no value."""
 
+    def revision_of(self, row: int) -> int:
+        """Return the revision of the change that an item is from; 0 for one of the bundle."""
+
     def select_value(self, name: str, value: FeatureValue, field: str) -> Selection:
         """Return the items whose attribute has, or holds, one of the values.
 
@@ -145,6 +148,10 @@ class BundleCatalog:
         """Return the values of an item's attribute, as what can be compared."""
         codes: list[Any] = self._filters.columns[name].codes_of(row).tolist()
         return codes
+
+    def revision_of(self, row: int) -> int:
+        """Return 0: every item is as the bundle has it."""
+        return 0
 
     def attribute_code(self, name: str, value: Scalar) -> Any:
         """Return a value of an attribute as `attribute_codes` would."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -13,30 +12,11 @@ from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
 from shortlist_server.catalog.item_state import ItemState
 from shortlist_server.catalog.live_catalog import GONE, LiveCatalog
+from shortlist_server.catalog.store import StoredChange
 from shortlist_server.catalog.tail import OPEN_ROWS, Tail, TailView
 from shortlist_server.errors import ShortlistError
 from shortlist_server.funnel.arrays import Floats, Mask, Rows
 from shortlist_server.runtime.models import LoadedModel
-
-
-class Change(Protocol):
-    """The last change of one item, as the store keeps it."""
-
-    @property
-    def item_id(self) -> str:
-        """Its id."""
-
-    @property
-    def revision(self) -> int:
-        """Revision of the change."""
-
-    @property
-    def deleted(self) -> bool:
-        """Whether the item was deleted."""
-
-    @property
-    def payload(self) -> bytes:
-        """What `ItemState.encode` gave; empty where it was deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +28,19 @@ class Misfit:
     served: bool
     """Whether it is served all the same, by the vector that the bundle has for it."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogState:
+    """How far the items are from those that the bundle was built with."""
+
+    changed_count: int = 0
+    """Items that are new, or others than in the bundle."""
+    deleted_count: int = 0
+    """Items of the bundle that are gone."""
+    tail_size: int = 0
+    """Rows beside the bundle, those among them that hold nothing any more."""
+    misfits: tuple[Misfit, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +88,7 @@ class ChangedItems:
         self._base_alive = np.ones(base.size, np.bool_)
         self._now: Rows = np.arange(base.size)
 
-    def apply(self, changes: Sequence[Change], revision: int) -> None:
+    def apply(self, changes: Sequence[StoredChange], revision: int) -> None:
         """Apply changes; an item that does not fit is noted, and the others are applied.
 
         Args:
@@ -135,13 +128,19 @@ class ChangedItems:
         return not self._rows and not self._tail.size
 
     @property
-    def tail_size(self) -> int:
-        """Number of rows beside the bundle, those among them that hold nothing any more."""
-        return self._tail.size
+    def state(self) -> CatalogState:
+        """How far the items are from the bundle's."""
+        gone = sum(row == GONE for row in self._rows.values())
+        return CatalogState(
+            changed_count=len(self._rows) - gone,
+            deleted_count=gone,
+            tail_size=self._tail.size,
+            misfits=tuple(self.misfits.values()),
+        )
 
     # One change.
 
-    def _fitted(self, change: Change) -> _Fitted | None:
+    def _fitted(self, change: StoredChange) -> _Fitted | None:
         """Return an item in the bundle's terms; None where it does not fit, which is noted."""
         try:
             state = ItemState.decode(change.payload)
@@ -156,7 +155,7 @@ class ChangedItems:
             self._note(change.item_id, change.revision, str(error))
             return None
 
-    def _own_vector(self, change: Change, why: str) -> Floats:
+    def _own_vector(self, change: StoredChange, why: str) -> Floats:
         """Return the vector that the bundle has for an item, which is noted.
 
         Raises:

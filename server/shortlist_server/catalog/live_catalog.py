@@ -7,7 +7,7 @@ changed or is gone stays, and holds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class LiveCatalog:
         self._base_size = base.size
         self.row_count = base.size + tail.size
         self._now = now
+        self._alive = alive
         self.size = int(np.count_nonzero(alive))
         self.alive: Selection | None = Selection("", lambda: alive)
         self._cache = SelectionCache(self.row_count, filter_cache_bytes)
@@ -115,11 +116,14 @@ class LiveCatalog:
         )
 
     def _joined(self, own: Selection, beside: Sequence[Selection]) -> Selection:
+        alive = self._alive
+
+        # It holds nothing of this object, which else would hold itself, and stay until the
+        # collector comes round.
         def mask(checkpoint: Any = lambda: None) -> Mask:
             own.make(checkpoint)
-            assert self.alive is not None
             joined = np.concatenate([own.mask, *(part.mask for part in beside)])
-            joined &= self.alive.mask
+            joined &= alive
             return joined
 
         return self._cache.get(own.text, lambda: Selection(own.text, mask, partial(mask)))
@@ -165,16 +169,6 @@ class LiveCatalog:
         if own is None or not len(own.rows):
             return own
         return PopularityList(rows=self._now[own.rows], scores=own.scores)
-
-    @cached_property
-    def changed_count(self) -> int:
-        """Number of items that are new, or others than in the bundle."""
-        return sum(row != GONE for row in self._changed.values())
-
-    @cached_property
-    def deleted_count(self) -> int:
-        """Number of items that were deleted since the bundle was built."""
-        return len(self._changed) - self.changed_count
 
 
 class LiveIds(Sequence[str]):

@@ -27,6 +27,9 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     # Who asks for recommendations reads what features there are; who runs bundles sees which one.
     "/shortlist.v1.BundleService/GetActiveBundle": (Scope.RECOMMEND, Scope.ADMIN),
     "/shortlist.v1.CatalogService/GetCatalogStats": (Scope.CATALOG,),
+    "/shortlist.v1.CatalogService/GetItem": (Scope.CATALOG,),
+    "/shortlist.v1.CatalogService/UpsertItems": (Scope.CATALOG,),
+    "/shortlist.v1.CatalogService/DeleteItems": (Scope.CATALOG,),
     # Probes of load balancers have no keys.
     "/grpc.health.v1.Health/Check": (),
     "/grpc.health.v1.Health/List": (),

@@ -1,29 +1,160 @@
-"""CatalogService: how large the catalogue is, and how well it is searched."""
+"""CatalogService: the items, how well they are searched, and changes of them."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import grpc
+import numpy as np
+from google.protobuf.message import Message
 from shortlist.v1 import catalog_pb2 as pb
 from shortlist.v1 import catalog_pb2_grpc
 
+from shortlist_server.catalog.changes import CatalogState
+from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
+from shortlist_server.catalog.item_state import ItemState
+from shortlist_server.catalog.store import (
+    Append,
+    AppendResult,
+    CatalogStore,
+    IdempotencyKey,
+    ItemChange,
+)
+from shortlist_server.errors import (
+    CatalogReadOnly,
+    InvalidValue,
+    ItemNotFound,
+    ShortlistError,
+    UnknownAttribute,
+)
+from shortlist_server.funnel.budget import Budget
+from shortlist_server.funnel.resolve import shown
 from shortlist_server.index.recall import RecallMonitor
+from shortlist_server.rpc import check_catalog
+from shortlist_server.rpc.convert import values
+from shortlist_server.rpc.interceptors import current_request_id
+from shortlist_server.rpc.respond import set_value
+from shortlist_server.rpc.row_error import fill_row_error
+from shortlist_server.rpc.snapshot import Serving, Snapshot, snapshot_of
+
+MISFITS_MAX = 100
+"""How many items that do not fit are named."""
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Changing(Serving, Protocol):
+    """Items that change."""
+
+    @property
+    def schema(self) -> ItemSchema:
+        """What the bundle makes of items."""
+
+    @property
+    def state(self) -> CatalogState:
+        """How far the items are from the bundle's."""
+
+    @property
+    def store_age_s(self) -> float:
+        """Time since the store was last read without a fault, in seconds."""
+
+    def nudge(self) -> None:
+        """Have the store read at once."""
 
 
 class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
-    """Describes the catalogue that is searched."""
+    """Describes the catalogue, and changes it."""
 
-    def __init__(self, *, item_count: int, monitor: RecallMonitor | None) -> None:
-        """Take the parts; `monitor` is None where it is off."""
-        self._item_count = item_count
+    def __init__(
+        self,
+        *,
+        serving: Serving,
+        changing: Changing | None,
+        store: CatalogStore | None,
+        monitor: RecallMonitor | None,
+        default_timeout_s: float,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            serving: What is answered from.
+            changing: The same where items can be changed; else None.
+            store: Where changes are kept; None where they cannot be made.
+            monitor: Measures recall; None where it is off.
+            default_timeout_s: Budget of calls without a deadline.
+        """
+        self._serving = serving
+        self._changing = changing
+        self._store = store
         self._monitor = monitor
+        self._default_timeout_s = default_timeout_s
+        # One thread: a call of a thousand items must not keep the requests of others waiting.
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="upsert")
+
+    async def UpsertItems(
+        self, request: pb.UpsertItemsRequest, context: Context
+    ) -> pb.UpsertItemsResponse:
+        """Write items."""
+        check_catalog.upsert_items_request(request)
+        changing, _ = self._writable()
+        response, changes = await asyncio.get_running_loop().run_in_executor(
+            self._threads,
+            _prepared,
+            request,
+            changing.schema,
+            self._serving.snapshot,
+            current_request_id.get(),
+        )
+        await self._append(request, request.idempotency_key, changes, response)
+        return response
+
+    async def DeleteItems(
+        self, request: pb.DeleteItemsRequest, context: Context
+    ) -> pb.DeleteItemsResponse:
+        """Take items away."""
+        check_catalog.delete_items_request(request)
+        self._writable()
+        catalog = self._serving.snapshot.catalog
+        response = pb.DeleteItemsResponse()
+        for item_id in request.item_ids:
+            response.outcomes.add(item_id=item_id, existed=catalog.row(item_id) is not None)
+        changes = [ItemChange(item_id=item_id, deleted=True) for item_id in request.item_ids]
+        await self._append(request, request.idempotency_key, changes, response)
+        return response
+
+    async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
+        """Return an item as it is served now."""
+        check_catalog.get_item_request(request)
+        remaining = context.time_remaining()
+        budget = Budget(self._default_timeout_s if remaining is None else remaining)
+        at = await snapshot_of(self._serving, request.min_revision, budget)
+        row = at.catalog.row(request.item_id)
+        if row is None:
+            raise ItemNotFound("item_id", got=request.item_id)
+        response = pb.GetItemResponse(
+            revision=at.catalog.revision_of(row), catalog_revision=at.revision, bundle=at.identity
+        )
+        response.item.id = request.item_id
+        for name in at.catalog.attribute_names:
+            if (cell := at.catalog.attribute(name, row)) is not None:
+                set_value(response.item.attributes[name], cell)
+        if request.with_vector:
+            response.item.vector.values.extend(at.embeddings[np.array([row])][0].tolist())
+        return response
 
     async def GetCatalogStats(
-        self, request: pb.GetCatalogStatsRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: pb.GetCatalogStatsRequest, context: Context
     ) -> pb.GetCatalogStatsResponse:
-        """Tell how large the catalogue is, and how well it is searched."""
-        response = pb.GetCatalogStatsResponse(item_count=self._item_count)
+        """Tell how large the catalogue is, how far it is from the bundle, and how well it is
+        searched.
+        """
+        at = self._serving.snapshot
+        response = pb.GetCatalogStatsResponse(item_count=at.catalog.size, revision=at.revision)
+        if self._changing is not None:
+            _fill_state(self._changing, response)
         if self._monitor is not None:
             snapshot = self._monitor.snapshot()
             response.recall_dropped_count = snapshot.dropped_count
@@ -35,3 +166,122 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
                     recall=bucket.recall,
                 )
         return response
+
+    def _writable(self) -> tuple[Changing, CatalogStore]:
+        if self._changing is None or self._store is None:
+            raise CatalogReadOnly
+        return self._changing, self._store
+
+    async def _append(
+        self,
+        request: Message,
+        key: str,
+        changes: Sequence[ItemChange],
+        response: pb.UpsertItemsResponse | pb.DeleteItemsResponse,
+    ) -> None:
+        """Make changes durable, and complete the response to them, or put that of the first call of
+        the same idempotency key in its place.
+        """
+        changing, store = self._writable()
+        if not changes and not key:
+            response.revision = self._serving.snapshot.revision
+            return
+        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        name = request.DESCRIPTOR.name.encode()
+        append = Append(
+            changes=changes,
+            outcomes=response.SerializeToString(),
+            idempotency_key=IdempotencyKey(key=key, request_digest=name + digest) if key else None,
+        )
+        # The writer's future is not given up with the call: what it does is done either way.
+        result: AppendResult = await asyncio.shield(asyncio.wrap_future(store.append(append)))
+        if result.replayed:
+            response.Clear()
+            response.MergeFromString(result.outcomes)
+        response.revision = result.revision
+        response.replayed = result.replayed
+        changing.nudge()
+
+
+def _prepared(
+    request: pb.UpsertItemsRequest, schema: ItemSchema, at: Snapshot, request_id: str
+) -> tuple[pb.UpsertItemsResponse, list[ItemChange]]:
+    """Return what became of each item, and the changes to make."""
+    response = pb.UpsertItemsResponse()
+    states: dict[str, ItemState] = {}
+    embedded: list[tuple[FittedItem, pb.ItemOutcome, str]] = []
+    for position, item in enumerate(request.items):
+        outcome = response.outcomes.add(
+            item_id=item.id, existed=at.catalog.row(item.id) is not None
+        )
+        field = f"items[{position}]"
+        try:
+            check_catalog.item(field, item)
+            attributes = values(item.attributes)
+            fitted = schema.fit(item.id, attributes, f"{field}.attributes")
+            if fitted.unknown and request.strict:
+                raise UnknownAttribute(
+                    f"{field}.attributes",
+                    expected=shown(at.catalog.attribute_names) or "none: the bundle has none",
+                    got=shown(fitted.unknown),
+                )
+            outcome.unknown_attributes.extend(fitted.unknown)
+            vector = None
+            if item.HasField("vector"):
+                sent = np.array(item.vector.values, np.float32)
+                vector = schema.vector(sent, f"{field}.vector.values")
+            elif schema.embeds:
+                embedded.append((fitted, outcome, field))
+            else:
+                raise InvalidValue(
+                    f"{field}.vector",
+                    expected="an embedding, since the bundle has no item tower",
+                    got="none",
+                )
+            states[item.id] = ItemState(
+                attributes=attributes,
+                vector=vector,
+                vector_bundle="" if vector is None else schema.bundle_sha256,
+            )
+        except ShortlistError as error:
+            fill_row_error(outcome.error, error, request_id)
+    for outcome, why in _refused(schema, embedded):
+        del states[outcome.item_id]
+        fill_row_error(outcome.error, why, request_id)
+    changes = [
+        ItemChange(item_id=item_id, payload=state.encode()) for item_id, state in states.items()
+    ]
+    return response, changes
+
+
+def _refused(
+    schema: ItemSchema, items: Sequence[tuple[FittedItem, pb.ItemOutcome, str]]
+) -> list[tuple[pb.ItemOutcome, ShortlistError]]:
+    """Return the items that the item tower cannot embed, and why: what is kept can be served."""
+    if not items:
+        return []
+    try:
+        schema.embed([fitted for fitted, _, _ in items], f"{items[0][2]}.attributes")
+    except ShortlistError as error:
+        if len(items) == 1:
+            return [(items[0][1], error)]
+        middle = len(items) // 2
+        return [*_refused(schema, items[:middle]), *_refused(schema, items[middle:])]
+    return []
+
+
+def _fill_state(changing: Changing, response: pb.GetCatalogStatsResponse) -> None:
+    state = changing.state
+    response.live = True
+    response.store_age.FromNanoseconds(int(changing.store_age_s * 1e9))
+    response.changed_item_count = state.changed_count
+    response.deleted_item_count = state.deleted_count
+    response.tail_row_count = state.tail_size
+    response.misfit_count = len(state.misfits)
+    for misfit in state.misfits[:MISFITS_MAX]:
+        response.misfits.add(
+            item_id=misfit.item_id,
+            revision=misfit.revision,
+            served=misfit.served,
+            message=misfit.reason,
+        )

@@ -52,6 +52,7 @@ def recommend_request(request: recommendation_pb2.RecommendRequest) -> None:
     check_options.selection(request.selection, request.limit or 20)
     _attributes(request.attributes)
     _weights(request.output_weights)
+    min_revision(request.min_revision)
 
 
 def retrieve_request(request: recommendation_pb2.RetrieveRequest) -> None:
@@ -62,6 +63,7 @@ def retrieve_request(request: recommendation_pb2.RetrieveRequest) -> None:
     _filters(request)
     check_options.sources(request.sources, request.retrieval.candidate_count or 200)
     _attributes(request.attributes)
+    min_revision(request.min_revision)
 
 
 def rank_request(request: recommendation_pb2.RankRequest) -> None:
@@ -74,6 +76,7 @@ def rank_request(request: recommendation_pb2.RankRequest) -> None:
     _exclusions("excluded_item_ids", request.excluded_item_ids)
     _attributes(request.attributes)
     _weights(request.output_weights)
+    min_revision(request.min_revision)
 
 
 def find_similar_items_request(request: recommendation_pb2.FindSimilarItemsRequest) -> None:
@@ -88,6 +91,13 @@ def find_similar_items_request(request: recommendation_pb2.FindSimilarItemsReque
     if request.HasField("filter"):
         check_options.filter_("filter", request.filter)
     _attributes(request.attributes)
+    min_revision(request.min_revision)
+
+
+def min_revision(revision: int) -> None:
+    """Check the revision that a request asks for; raises like `recommend_request`."""
+    if revision < 0:
+        raise OutOfRange("min_revision", expected="0 or more", got=str(revision))
 
 
 def batch_recommend_request(request: recommendation_pb2.BatchRecommendRequest) -> None:
@@ -106,7 +116,7 @@ def query(message: types_pb2.Query | None) -> None:
     kind = None if message is None else message.WhichOneof("kind")
     if message is None or kind is None:
         raise FieldRequired("query", expected="one of user, items, embedding", got="none")
-    _features("query.context", message.context)
+    values("query.context", message.context)
     if kind == "user":
         _user(message.user)
     elif kind == "items":
@@ -122,7 +132,7 @@ def query(message: types_pb2.Query | None) -> None:
 
 def _user(user: types_pb2.UserQuery) -> None:
     text_at_most("query.user.id", user.id, ID_BYTES_MAX)
-    _features("query.user.features", user.features)
+    values("query.user.features", user.features)
     count_at_most("query.user.history", len(user.history), HISTORY_MAX)
     for position, event in enumerate(user.history):
         where = f"query.user.history[{position}]"
@@ -145,7 +155,8 @@ def _embedding(values: Sequence[float]) -> None:
             )
 
 
-def _features(field: str, features: Mapping[str, types_pb2.Value]) -> None:
+def values(field: str, features: Mapping[str, types_pb2.Value]) -> None:
+    """Check values by name; raises like `recommend_request`."""
     count_at_most(field, len(features), FEATURES_MAX)
     for name, value in features.items():
         where = f'{field}["{name}"]'

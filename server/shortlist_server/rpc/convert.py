@@ -113,7 +113,7 @@ def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Opti
 
 def query(message: types_pb2.Query) -> Query:
     """Return a Query in the funnel's terms."""
-    context = _features(message.context)
+    context = values(message.context)
     kind = message.WhichOneof("kind")
     if kind == "user":
         return Query(subject=_user(message.user), context=context)
@@ -195,7 +195,7 @@ def _selection(message: types_pb2.SelectionOptions) -> SelectionOptions:
 def _user(user: types_pb2.UserQuery) -> User:
     return User(
         id=user.id,
-        features=_features(user.features),
+        features=values(user.features),
         history=tuple(
             Event(
                 item_id=event.item_id,
@@ -210,7 +210,8 @@ def _user(user: types_pb2.UserQuery) -> User:
     )
 
 
-def _features(features: Mapping[str, types_pb2.Value]) -> dict[str, FeatureValue]:
+def values(features: Mapping[str, types_pb2.Value]) -> dict[str, FeatureValue]:
+    """Return values by name."""
     return {name: _value(value) for name, value in features.items()}
 
 

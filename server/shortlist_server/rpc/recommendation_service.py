@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from shortlist.v1 import errors_pb2, recommendation_pb2_grpc, types_pb2
 from shortlist.v1 import recommendation_pb2 as pb
+from shortlist.v1 import recommendation_pb2_grpc, types_pb2
 
 from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
@@ -17,8 +17,8 @@ from shortlist_server.funnel.types import Answer, Outcome, StageReport
 from shortlist_server.rpc import access, check, convert, respond
 from shortlist_server.rpc.interceptors import current_request_id
 from shortlist_server.rpc.respond_query import fill_answered_query
-from shortlist_server.rpc.snapshot import Snapshot
-from shortlist_server.rpc.status import error_info, status_of
+from shortlist_server.rpc.row_error import fill_row_error
+from shortlist_server.rpc.snapshot import Serving, Snapshot, snapshot_of
 from shortlist_server.runtime.compute import ComputePool
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     def __init__(
         self,
         *,
-        snapshot: Callable[[], Snapshot],
+        serving: Serving,
         compute: ComputePool,
         default_timeout_s: float,
         recorder: Recorder | None = None,
@@ -58,13 +58,13 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         """Take what requests are answered from, and the threads to compute in.
 
         Args:
-            snapshot: Returns what a request that arrives now is answered from.
+            serving: What requests are answered from.
             compute: Where the funnel runs.
             default_timeout_s: Budget of calls without a deadline.
             recorder: Keeps requests; None where they are not kept.
             observe: Told of each answer.
         """
-        self._snapshot = snapshot
+        self._serving = serving
         self._compute = compute
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
@@ -74,9 +74,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Run the whole funnel."""
-        budget, at = self._budget(context), self._snapshot()
+        budget = self._budget(context)
         access.check_details(request)
         check.recommend_request(request)
+        at = await snapshot_of(self._serving, request.min_revision, budget)
         query, options = convert.query(request.query), convert.recommend_options(request)
         compute = self._compute.of(waits=at.funnel.waits(options))
         answer = await compute(at.funnel.recommend, query, options, budget)
@@ -86,12 +87,13 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.StreamRecommendRequest, context: Context
     ) -> AsyncIterator[pb.StreamRecommendResponse]:
         """Run the whole funnel; send the list when it is ranked, and again when it is refined."""
-        budget, at = self._budget(context), self._snapshot()
+        budget = self._budget(context)
         if not request.HasField("request"):
             raise FieldRequired("request", expected="a RecommendRequest", got="none")
         asked = request.request
         access.check_details(asked)
         check.recommend_request(asked)
+        at = await snapshot_of(self._serving, asked.min_revision, budget)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
         waits = at.funnel.waits(options)
         compute = self._compute.of(waits=waits)
@@ -110,9 +112,11 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.BatchRecommendRequest, context: Context
     ) -> AsyncIterator[pb.BatchRecommendResponse]:
         """Run the whole funnel for each row, behind the single calls."""
-        call, at = self._budget(context, rows=len(request.requests)), self._snapshot()
+        call = self._budget(context, rows=len(request.requests))
         check.batch_recommend_request(request)
         access.charge_rows(len(request.requests))
+        newest = max(row.min_revision for row in request.requests)
+        at = await snapshot_of(self._serving, newest, call)
         request_id = current_request_id.get()
         for index, row in enumerate(request.requests):
             call.check("batch")
@@ -128,14 +132,15 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 self._filled(at, row, message.response, answer, options, budget, request_id=row_id)
             except Exception as error:
                 call.check("batch")
-                _fill_error(message.error, error, row_id)
+                fill_row_error(message.error, error, row_id)
             yield message
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:
         """Return candidates only."""
-        budget, at = self._budget(context), self._snapshot()
+        budget = self._budget(context)
         access.check_details(request)
         check.retrieve_request(request)
+        at = await snapshot_of(self._serving, request.min_revision, budget)
         query, options = convert.query(request.query), convert.retrieve_options(request)
         compute = self._compute.of(waits=at.funnel.waits(options))
         answer = await compute(at.funnel.retrieve, query, options, budget)
@@ -143,9 +148,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
 
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:
         """Score the items that the caller names."""
-        budget, at = self._budget(context), self._snapshot()
+        budget = self._budget(context)
         access.check_details(request)
         check.rank_request(request)
+        at = await snapshot_of(self._serving, request.min_revision, budget)
         query, options = convert.query(request.query), convert.rank_options(request)
         item_ids = tuple(request.item_ids)
         answer = await self._compute.run(at.funnel.rank, query, item_ids, options, budget)
@@ -156,9 +162,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         self, request: pb.FindSimilarItemsRequest, context: Context
     ) -> pb.FindSimilarItemsResponse:
         """Return the items nearest to one item."""
-        budget, at = self._budget(context), self._snapshot()
+        budget = self._budget(context)
         access.check_details(request)
         check.find_similar_items_request(request)
+        at = await snapshot_of(self._serving, request.min_revision, budget)
         query, options = convert.similar_query(request), convert.similar_options(request)
         answer = await self._compute.run(at.funnel.retrieve, query, options, budget)
         return self._filled(at, request, pb.FindSimilarItemsResponse(), answer, options, budget)
@@ -194,6 +201,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             plan=f"{len(answer.attributes)} attributes",
         )
         respond.fill_info(answer, last, at.identity, request_id, response.info)
+        response.info.catalog_revision = at.revision
         if options.debug:
             message = response.info.answered_query
             fill_answered_query(answer, options, budget.seconds, at.catalog, message)
@@ -206,14 +214,3 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             spent_ns = budget.now_ns() - budget.begin_ns
             self._recorder.record(request, response.items, response.info, spent_ns)
         return response
-
-
-def _fill_error(message: pb.RowError, error: Exception, request_id: str) -> None:
-    status = status_of(error, request_id)
-    if status.code is grpc.StatusCode.INTERNAL:
-        logger.error("%s INTERNAL: %s", request_id, error, exc_info=error)
-    info = error_info(status)
-    message.code = status.code.value[0]
-    message.message = status.message
-    message.reason = errors_pb2.ErrorReason.Value(f"ERROR_REASON_{info.reason}")
-    message.metadata.update({**info.metadata, "request_id": request_id})

@@ -14,12 +14,14 @@ from google.rpc.status_pb2 import Status
 from shortlist_server.errors import (
     ApiKeyInvalid,
     ApiKeyMissing,
+    CatalogReadOnly,
     CatalogUnavailable,
     DeadlineExceeded,
     ItemNotFound,
     Overloaded,
     RateLimited,
     RequestError,
+    RevisionNotReached,
     ScopeMissing,
     ShuttingDown,
 )
@@ -100,6 +102,27 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 code=grpc.StatusCode.UNAVAILABLE,
                 message=str(error),
                 details=(_info("SHUTTING_DOWN"),),
+            )
+        case RevisionNotReached():
+            wanted, reached = str(error.wanted), str(error.reached)
+            return CallStatus(
+                code=grpc.StatusCode.UNAVAILABLE,
+                message=str(error),
+                details=(
+                    _info(
+                        "REVISION_NOT_REACHED",
+                        field="min_revision",
+                        expected=f"revision {wanted}",
+                        got=f"revision {reached}",
+                    ),
+                    _retry(error.retry_delay_ms),
+                ),
+            )
+        case CatalogReadOnly():
+            return CallStatus(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                message=str(error),
+                details=(_info("CATALOG_READ_ONLY"),),
             )
         case CatalogUnavailable():
             return CallStatus(

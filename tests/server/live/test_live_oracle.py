@@ -128,7 +128,10 @@ def ask(at: Snapshot, query: Query, options: Options) -> tuple[Any, ...]:
 
 def fresh(generation: Generation) -> Snapshot:
     return Snapshot(
-        funnel=generation.funnel, catalog=generation.catalog, identity=types_pb2.BundleId()
+        funnel=generation.funnel,
+        catalog=generation.catalog,
+        identity=types_pb2.BundleId(),
+        embeddings=generation.items.embeddings,
     )
 
 
@@ -194,7 +197,7 @@ def test_answers_are_those_of_a_bundle_with_the_items_as_they_are(
         assert live.snapshot.revision == log.revision
         assert live.snapshot.catalog.size == len(items)
         check_same(live.snapshot, exported, draw, names)
-    assert not live.misfits
+    assert not live.state.misfits
     again = LiveGeneration(base, types_pb2.BundleId(), log, filter_cache_bytes=1 << 20)
     check_same(again.snapshot, exported, draw, names)
 

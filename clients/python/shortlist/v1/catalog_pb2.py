@@ -22,9 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from shortlist.v1 import recommendation_pb2 as shortlist_dot_v1_dot_recommendation__pb2
+from shortlist.v1 import types_pb2 as shortlist_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashortlist/v1/catalog.proto\x12\x0cshortlist.v1\"\x18\n\x16GetCatalogStatsRequest\"w\n\x17GetCatalogStatsResponse\x12\x12\n\nitem_count\x18\x01 \x01(\x03\x12*\n\x06recall\x18\x02 \x03(\x0b\x32\x1a.shortlist.v1.RecallBucket\x12\x1c\n\x14recall_dropped_count\x18\x03 \x01(\x03\"u\n\x0cRecallBucket\x12\x17\n\x0fselectivity_min\x18\x01 \x01(\x01\x12\x17\n\x0fselectivity_max\x18\x02 \x01(\x01\x12\x13\n\x0bquery_count\x18\x03 \x01(\x03\x12\x13\n\x06recall\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_recall2p\n\x0e\x43\x61talogService\x12^\n\x0fGetCatalogStats\x12$.shortlist.v1.GetCatalogStatsRequest\x1a%.shortlist.v1.GetCatalogStatsResponseBj\n\x10\x64\x65v.shortlist.v1B\x0c\x43\x61talogProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ashortlist/v1/catalog.proto\x12\x0cshortlist.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!shortlist/v1/recommendation.proto\x1a\x18shortlist/v1/types.proto\"\xbb\x01\n\x04Item\x12\n\n\x02id\x18\x01 \x01(\t\x12\x36\n\nattributes\x18\x02 \x03(\x0b\x32\".shortlist.v1.Item.AttributesEntry\x12\'\n\x06vector\x18\x03 \x01(\x0b\x32\x17.shortlist.v1.Embedding\x1a\x46\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.shortlist.v1.Value:\x02\x38\x01\"`\n\x12UpsertItemsRequest\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.shortlist.v1.Item\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x0e\n\x06strict\x18\x03 \x01(\x08\"f\n\x13UpsertItemsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12+\n\x08outcomes\x18\x02 \x03(\x0b\x32\x19.shortlist.v1.ItemOutcome\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"r\n\x0bItemOutcome\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12%\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.RowError\x12\x1a\n\x12unknown_attributes\x18\x03 \x03(\t\x12\x0f\n\x07\x65xisted\x18\x04 \x01(\x08\"?\n\x12\x44\x65leteItemsRequest\x12\x10\n\x08item_ids\x18\x01 \x03(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"f\n\x13\x44\x65leteItemsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12+\n\x08outcomes\x18\x02 \x03(\x0b\x32\x19.shortlist.v1.ItemOutcome\x12\x10\n\x08replayed\x18\x03 \x01(\x08\"L\n\x0eGetItemRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x14\n\x0cmin_revision\x18\x02 \x01(\x03\x12\x13\n\x0bwith_vector\x18\x03 \x01(\x08\"\x87\x01\n\x0fGetItemResponse\x12 \n\x04item\x18\x01 \x01(\x0b\x32\x12.shortlist.v1.Item\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x18\n\x10\x63\x61talog_revision\x18\x03 \x01(\x03\x12&\n\x06\x62undle\x18\x04 \x01(\x0b\x32\x16.shortlist.v1.BundleId\"\x18\n\x16GetCatalogStatsRequest\"\xd2\x02\n\x17GetCatalogStatsResponse\x12\x12\n\nitem_count\x18\x01 \x01(\x03\x12*\n\x06recall\x18\x02 \x03(\x0b\x32\x1a.shortlist.v1.RecallBucket\x12\x1c\n\x14recall_dropped_count\x18\x03 \x01(\x03\x12\x0c\n\x04live\x18\x04 \x01(\x08\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12,\n\tstore_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12\x63hanged_item_count\x18\x07 \x01(\x03\x12\x1a\n\x12\x64\x65leted_item_count\x18\x08 \x01(\x03\x12\x16\n\x0etail_row_count\x18\t \x01(\x03\x12\x14\n\x0cmisfit_count\x18\n \x01(\x03\x12%\n\x07misfits\x18\x0b \x03(\x0b\x32\x14.shortlist.v1.Misfit\"L\n\x06Misfit\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0e\n\x06served\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\"u\n\x0cRecallBucket\x12\x17\n\x0fselectivity_min\x18\x01 \x01(\x01\x12\x17\n\x0fselectivity_max\x18\x02 \x01(\x01\x12\x13\n\x0bquery_count\x18\x03 \x01(\x03\x12\x13\n\x06recall\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_recall2\xe0\x02\n\x0e\x43\x61talogService\x12R\n\x0bUpsertItems\x12 .shortlist.v1.UpsertItemsRequest\x1a!.shortlist.v1.UpsertItemsResponse\x12R\n\x0b\x44\x65leteItems\x12 .shortlist.v1.DeleteItemsRequest\x1a!.shortlist.v1.DeleteItemsResponse\x12\x46\n\x07GetItem\x12\x1c.shortlist.v1.GetItemRequest\x1a\x1d.shortlist.v1.GetItemResponse\x12^\n\x0fGetCatalogStats\x12$.shortlist.v1.GetCatalogStatsRequest\x1a%.shortlist.v1.GetCatalogStatsResponseBj\n\x10\x64\x65v.shortlist.v1B\x0c\x43\x61talogProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,12 +35,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'shortlist.v1.catalog_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\020dev.shortlist.v1B\014CatalogProtoP\001ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1'
-  _globals['_GETCATALOGSTATSREQUEST']._serialized_start=44
-  _globals['_GETCATALOGSTATSREQUEST']._serialized_end=68
-  _globals['_GETCATALOGSTATSRESPONSE']._serialized_start=70
-  _globals['_GETCATALOGSTATSRESPONSE']._serialized_end=189
-  _globals['_RECALLBUCKET']._serialized_start=191
-  _globals['_RECALLBUCKET']._serialized_end=308
-  _globals['_CATALOGSERVICE']._serialized_start=310
-  _globals['_CATALOGSERVICE']._serialized_end=422
+  _globals['_ITEM_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_ITEM']._serialized_start=138
+  _globals['_ITEM']._serialized_end=325
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_start=255
+  _globals['_ITEM_ATTRIBUTESENTRY']._serialized_end=325
+  _globals['_UPSERTITEMSREQUEST']._serialized_start=327
+  _globals['_UPSERTITEMSREQUEST']._serialized_end=423
+  _globals['_UPSERTITEMSRESPONSE']._serialized_start=425
+  _globals['_UPSERTITEMSRESPONSE']._serialized_end=527
+  _globals['_ITEMOUTCOME']._serialized_start=529
+  _globals['_ITEMOUTCOME']._serialized_end=643
+  _globals['_DELETEITEMSREQUEST']._serialized_start=645
+  _globals['_DELETEITEMSREQUEST']._serialized_end=708
+  _globals['_DELETEITEMSRESPONSE']._serialized_start=710
+  _globals['_DELETEITEMSRESPONSE']._serialized_end=812
+  _globals['_GETITEMREQUEST']._serialized_start=814
+  _globals['_GETITEMREQUEST']._serialized_end=890
+  _globals['_GETITEMRESPONSE']._serialized_start=893
+  _globals['_GETITEMRESPONSE']._serialized_end=1028
+  _globals['_GETCATALOGSTATSREQUEST']._serialized_start=1030
+  _globals['_GETCATALOGSTATSREQUEST']._serialized_end=1054
+  _globals['_GETCATALOGSTATSRESPONSE']._serialized_start=1057
+  _globals['_GETCATALOGSTATSRESPONSE']._serialized_end=1395
+  _globals['_MISFIT']._serialized_start=1397
+  _globals['_MISFIT']._serialized_end=1473
+  _globals['_RECALLBUCKET']._serialized_start=1475
+  _globals['_RECALLBUCKET']._serialized_end=1592
+  _globals['_CATALOGSERVICE']._serialized_start=1595
+  _globals['_CATALOGSERVICE']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

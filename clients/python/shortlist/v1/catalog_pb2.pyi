@@ -6,11 +6,274 @@ isort:skip_file
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
+import shortlist.v1.recommendation_pb2
+import shortlist.v1.types_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+@typing.final
+class Item(google.protobuf.message.Message):
+    """An item of the catalogue."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AttributesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> shortlist.v1.types_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: shortlist.v1.types_pb2.Value | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    ID_FIELD_NUMBER: builtins.int
+    ATTRIBUTES_FIELD_NUMBER: builtins.int
+    VECTOR_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Its id, 1..256 bytes of UTF-8."""
+    @property
+    def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, shortlist.v1.types_pb2.Value]:
+        """Its attributes by name, at most 256, each of the type that the bundle declares. They replace those that the item had:
+        one that is absent has no value. They are what filters compare, and what the item tower and the ranker are fed. Those
+        that the bundle does not declare are kept, and have no effect until a bundle does.
+        """
+
+    @property
+    def vector(self) -> shortlist.v1.types_pb2.Embedding:
+        """Its embedding, in the space of the bundle that answers now. Absent: the bundle's item tower makes it from the
+        attributes; a bundle without one refuses the item.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        attributes: collections.abc.Mapping[builtins.str, shortlist.v1.types_pb2.Value] | None = ...,
+        vector: shortlist.v1.types_pb2.Embedding | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["vector", b"vector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "id", b"id", "vector", b"vector"]) -> None: ...
+
+global___Item = Item
+
+@typing.final
+class UpsertItemsRequest(google.protobuf.message.Message):
+    """Asks for items to be written."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    STRICT_FIELD_NUMBER: builtins.int
+    idempotency_key: builtins.str
+    """Names this request, 0..128 bytes of UTF-8: sent again within 24 hours under the same name, it is not applied again, and
+    answered as it was. Empty: it is applied each time that it is sent.
+    """
+    strict: builtins.bool
+    """Whether attributes that the bundle does not declare are refused, item by item. Default false."""
+    @property
+    def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Item]:
+        """The items, 1..1,000, none twice."""
+
+    def __init__(
+        self,
+        *,
+        items: collections.abc.Iterable[global___Item] | None = ...,
+        idempotency_key: builtins.str = ...,
+        strict: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["idempotency_key", b"idempotency_key", "items", b"items", "strict", b"strict"]) -> None: ...
+
+global___UpsertItemsRequest = UpsertItemsRequest
+
+@typing.final
+class UpsertItemsResponse(google.protobuf.message.Message):
+    """What became of the items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    REPLAYED_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Revision of the catalogue with these items: what a request's `min_revision` takes."""
+    replayed: builtins.bool
+    """Whether this request had been applied before, under its idempotency key; this is the answer that it got then."""
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """What became of each item, in the order sent."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
+        replayed: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["outcomes", b"outcomes", "replayed", b"replayed", "revision", b"revision"]) -> None: ...
+
+global___UpsertItemsResponse = UpsertItemsResponse
+
+@typing.final
+class ItemOutcome(google.protobuf.message.Message):
+    """What became of one item."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    UNKNOWN_ATTRIBUTES_FIELD_NUMBER: builtins.int
+    EXISTED_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """Id of the item."""
+    existed: builtins.bool
+    """Whether there was an item of this id before, as far as this server had seen."""
+    @property
+    def error(self) -> shortlist.v1.recommendation_pb2.RowError:
+        """Why it was refused. Absent where it was written, or deleted."""
+
+    @property
+    def unknown_attributes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Attributes that the bundle does not declare: kept, and without effect."""
+
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        error: shortlist.v1.recommendation_pb2.RowError | None = ...,
+        unknown_attributes: collections.abc.Iterable[builtins.str] | None = ...,
+        existed: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "existed", b"existed", "item_id", b"item_id", "unknown_attributes", b"unknown_attributes"]) -> None: ...
+
+global___ItemOutcome = ItemOutcome
+
+@typing.final
+class DeleteItemsRequest(google.protobuf.message.Message):
+    """Asks for items to be taken away."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
+    idempotency_key: builtins.str
+    """Names this request; see `UpsertItemsRequest.idempotency_key`."""
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of the items, 1..1,000, none twice, each 1..256 bytes of UTF-8. Unknown ids are allowed and have no effect."""
+
+    def __init__(
+        self,
+        *,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        idempotency_key: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["idempotency_key", b"idempotency_key", "item_ids", b"item_ids"]) -> None: ...
+
+global___DeleteItemsRequest = DeleteItemsRequest
+
+@typing.final
+class DeleteItemsResponse(google.protobuf.message.Message):
+    """What became of the items."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    OUTCOMES_FIELD_NUMBER: builtins.int
+    REPLAYED_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Revision of the catalogue without these items."""
+    replayed: builtins.bool
+    """Whether this request had been applied before; see `UpsertItemsResponse.replayed`."""
+    @property
+    def outcomes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemOutcome]:
+        """What became of each item, in the order sent."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        outcomes: collections.abc.Iterable[global___ItemOutcome] | None = ...,
+        replayed: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["outcomes", b"outcomes", "replayed", b"replayed", "revision", b"revision"]) -> None: ...
+
+global___DeleteItemsResponse = DeleteItemsResponse
+
+@typing.final
+class GetItemRequest(google.protobuf.message.Message):
+    """Asks for an item."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
+    WITH_VECTOR_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """Its id, 1..256 bytes of UTF-8."""
+    min_revision: builtins.int
+    """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
+    with_vector: builtins.bool
+    """Whether its embedding is returned, too. Default false."""
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        min_revision: builtins.int = ...,
+        with_vector: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "min_revision", b"min_revision", "with_vector", b"with_vector"]) -> None: ...
+
+global___GetItemRequest = GetItemRequest
+
+@typing.final
+class GetItemResponse(google.protobuf.message.Message):
+    """An item."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    CATALOG_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """Revision of its last change; 0 where it is as the bundle has it."""
+    catalog_revision: builtins.int
+    """Revision of the catalogue that this was answered from."""
+    @property
+    def item(self) -> global___Item:
+        """The item: those of its attributes that the bundle declares and it has a value for."""
+
+    @property
+    def bundle(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that answered."""
+
+    def __init__(
+        self,
+        *,
+        item: global___Item | None = ...,
+        revision: builtins.int = ...,
+        catalog_revision: builtins.int = ...,
+        bundle: shortlist.v1.types_pb2.BundleId | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bundle", b"bundle", "item", b"item"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "catalog_revision", b"catalog_revision", "item", b"item", "revision", b"revision"]) -> None: ...
+
+global___GetItemResponse = GetItemResponse
 
 @typing.final
 class GetCatalogStatsRequest(google.protobuf.message.Message):
@@ -33,15 +296,45 @@ class GetCatalogStatsResponse(google.protobuf.message.Message):
     ITEM_COUNT_FIELD_NUMBER: builtins.int
     RECALL_FIELD_NUMBER: builtins.int
     RECALL_DROPPED_COUNT_FIELD_NUMBER: builtins.int
+    LIVE_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    STORE_AGE_FIELD_NUMBER: builtins.int
+    CHANGED_ITEM_COUNT_FIELD_NUMBER: builtins.int
+    DELETED_ITEM_COUNT_FIELD_NUMBER: builtins.int
+    TAIL_ROW_COUNT_FIELD_NUMBER: builtins.int
+    MISFIT_COUNT_FIELD_NUMBER: builtins.int
+    MISFITS_FIELD_NUMBER: builtins.int
     item_count: builtins.int
     """Number of items."""
     recall_dropped_count: builtins.int
     """Number of searches that were to be checked and were not, since the monitor was busy."""
+    live: builtins.bool
+    """Whether items can be changed: the server has a store for changes."""
+    revision: builtins.int
+    """Revision of the catalogue that this server answers from; 0 where nothing was ever changed."""
+    changed_item_count: builtins.int
+    """Number of items that are new, or others than in the bundle."""
+    deleted_item_count: builtins.int
+    """Number of items of the bundle that were deleted."""
+    tail_row_count: builtins.int
+    """Number of rows beside the bundle's index, which every search compares: changed items, and what was in their place
+    before.
+    """
+    misfit_count: builtins.int
+    """Number of changed items that this bundle cannot serve as they were written."""
     @property
     def recall(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecallBucket]:
         """Recall of live searches since the server started, by how many items the filters left. Empty buckets are there too;
         no bucket where the recall monitor is off.
         """
+
+    @property
+    def store_age(self) -> google.protobuf.duration_pb2.Duration:
+        """Time since this server last read the store without a fault. Absent where it has none."""
+
+    @property
+    def misfits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Misfit]:
+        """The first 100 of them."""
 
     def __init__(
         self,
@@ -49,10 +342,51 @@ class GetCatalogStatsResponse(google.protobuf.message.Message):
         item_count: builtins.int = ...,
         recall: collections.abc.Iterable[global___RecallBucket] | None = ...,
         recall_dropped_count: builtins.int = ...,
+        live: builtins.bool = ...,
+        revision: builtins.int = ...,
+        store_age: google.protobuf.duration_pb2.Duration | None = ...,
+        changed_item_count: builtins.int = ...,
+        deleted_item_count: builtins.int = ...,
+        tail_row_count: builtins.int = ...,
+        misfit_count: builtins.int = ...,
+        misfits: collections.abc.Iterable[global___Misfit] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["item_count", b"item_count", "recall", b"recall", "recall_dropped_count", b"recall_dropped_count"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["store_age", b"store_age"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["changed_item_count", b"changed_item_count", "deleted_item_count", b"deleted_item_count", "item_count", b"item_count", "live", b"live", "misfit_count", b"misfit_count", "misfits", b"misfits", "recall", b"recall", "recall_dropped_count", b"recall_dropped_count", "revision", b"revision", "store_age", b"store_age", "tail_row_count", b"tail_row_count"]) -> None: ...
 
 global___GetCatalogStatsResponse = GetCatalogStatsResponse
+
+@typing.final
+class Misfit(google.protobuf.message.Message):
+    """An item that the bundle cannot serve as it was written: its attributes do not fit the bundle's, or its embedding is of
+    another bundle.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    SERVED_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """Id of the item."""
+    revision: builtins.int
+    """Revision of its last change."""
+    served: builtins.bool
+    """Whether it is served all the same, by the embedding that the bundle has for it. One that is not is in no answer."""
+    message: builtins.str
+    """One sentence for people. Wording may change between versions."""
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        revision: builtins.int = ...,
+        served: builtins.bool = ...,
+        message: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "message", b"message", "revision", b"revision", "served", b"served"]) -> None: ...
+
+global___Misfit = Misfit
 
 @typing.final
 class RecallBucket(google.protobuf.message.Message):

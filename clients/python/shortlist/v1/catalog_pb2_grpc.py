@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class CatalogServiceStub(object):
-    """Tells of the catalogue that is searched.
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
     """
 
     def __init__(self, channel):
@@ -35,6 +38,21 @@ class CatalogServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.UpsertItems = channel.unary_unary(
+                '/shortlist.v1.CatalogService/UpsertItems',
+                request_serializer=shortlist_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
+                _registered_method=True)
+        self.DeleteItems = channel.unary_unary(
+                '/shortlist.v1.CatalogService/DeleteItems',
+                request_serializer=shortlist_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+                _registered_method=True)
+        self.GetItem = channel.unary_unary(
+                '/shortlist.v1.CatalogService/GetItem',
+                request_serializer=shortlist_dot_v1_dot_catalog__pb2.GetItemRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_catalog__pb2.GetItemResponse.FromString,
+                _registered_method=True)
         self.GetCatalogStats = channel.unary_unary(
                 '/shortlist.v1.CatalogService/GetCatalogStats',
                 request_serializer=shortlist_dot_v1_dot_catalog__pb2.GetCatalogStatsRequest.SerializeToString,
@@ -43,8 +61,33 @@ class CatalogServiceStub(object):
 
 
 class CatalogServiceServicer(object):
-    """Tells of the catalogue that is searched.
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
     """
+
+    def UpsertItems(self, request, context):
+        """Writes items, new ones or others in the place of those that there are: all or, where one of them is refused, all but
+        that one. Scope `catalog`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteItems(self, request, context):
+        """Takes items away. Scope `catalog`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItem(self, request, context):
+        """Returns an item as it is served now. Scope `catalog`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetCatalogStats(self, request, context):
         """Tells how large the catalogue is and how well it is searched.
@@ -56,6 +99,21 @@ class CatalogServiceServicer(object):
 
 def add_CatalogServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'UpsertItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpsertItems,
+                    request_deserializer=shortlist_dot_v1_dot_catalog__pb2.UpsertItemsRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_catalog__pb2.UpsertItemsResponse.SerializeToString,
+            ),
+            'DeleteItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteItems,
+                    request_deserializer=shortlist_dot_v1_dot_catalog__pb2.DeleteItemsRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_catalog__pb2.DeleteItemsResponse.SerializeToString,
+            ),
+            'GetItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItem,
+                    request_deserializer=shortlist_dot_v1_dot_catalog__pb2.GetItemRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_catalog__pb2.GetItemResponse.SerializeToString,
+            ),
             'GetCatalogStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCatalogStats,
                     request_deserializer=shortlist_dot_v1_dot_catalog__pb2.GetCatalogStatsRequest.FromString,
@@ -70,8 +128,92 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService(object):
-    """Tells of the catalogue that is searched.
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
     """
+
+    @staticmethod
+    def UpsertItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.CatalogService/UpsertItems',
+            shortlist_dot_v1_dot_catalog__pb2.UpsertItemsRequest.SerializeToString,
+            shortlist_dot_v1_dot_catalog__pb2.UpsertItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.CatalogService/DeleteItems',
+            shortlist_dot_v1_dot_catalog__pb2.DeleteItemsRequest.SerializeToString,
+            shortlist_dot_v1_dot_catalog__pb2.DeleteItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.CatalogService/GetItem',
+            shortlist_dot_v1_dot_catalog__pb2.GetItemRequest.SerializeToString,
+            shortlist_dot_v1_dot_catalog__pb2.GetItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetCatalogStats(request,

@@ -18,9 +18,33 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class CatalogServiceStub:
-    """Tells of the catalogue that is searched."""
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
+    """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    UpsertItems: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.UpsertItemsRequest,
+        shortlist.v1.catalog_pb2.UpsertItemsResponse,
+    ]
+    """Writes items, new ones or others in the place of those that there are: all or, where one of them is refused, all but
+    that one. Scope `catalog`.
+    """
+
+    DeleteItems: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.DeleteItemsRequest,
+        shortlist.v1.catalog_pb2.DeleteItemsResponse,
+    ]
+    """Takes items away. Scope `catalog`."""
+
+    GetItem: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.GetItemRequest,
+        shortlist.v1.catalog_pb2.GetItemResponse,
+    ]
+    """Returns an item as it is served now. Scope `catalog`."""
+
     GetCatalogStats: grpc.UnaryUnaryMultiCallable[
         shortlist.v1.catalog_pb2.GetCatalogStatsRequest,
         shortlist.v1.catalog_pb2.GetCatalogStatsResponse,
@@ -28,7 +52,31 @@ class CatalogServiceStub:
     """Tells how large the catalogue is and how well it is searched."""
 
 class CatalogServiceAsyncStub:
-    """Tells of the catalogue that is searched."""
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
+    """
+
+    UpsertItems: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.UpsertItemsRequest,
+        shortlist.v1.catalog_pb2.UpsertItemsResponse,
+    ]
+    """Writes items, new ones or others in the place of those that there are: all or, where one of them is refused, all but
+    that one. Scope `catalog`.
+    """
+
+    DeleteItems: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.DeleteItemsRequest,
+        shortlist.v1.catalog_pb2.DeleteItemsResponse,
+    ]
+    """Takes items away. Scope `catalog`."""
+
+    GetItem: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.catalog_pb2.GetItemRequest,
+        shortlist.v1.catalog_pb2.GetItemResponse,
+    ]
+    """Returns an item as it is served now. Scope `catalog`."""
 
     GetCatalogStats: grpc.aio.UnaryUnaryMultiCallable[
         shortlist.v1.catalog_pb2.GetCatalogStatsRequest,
@@ -37,7 +85,37 @@ class CatalogServiceAsyncStub:
     """Tells how large the catalogue is and how well it is searched."""
 
 class CatalogServiceServicer(metaclass=abc.ABCMeta):
-    """Tells of the catalogue that is searched."""
+    """Tells of the catalogue that is searched, and changes it.
+
+    A change is durable when it is acknowledged. Every server of the catalogue sees it within a second; a request that must
+    see it says so by `min_revision`.
+    """
+
+    @abc.abstractmethod
+    def UpsertItems(
+        self,
+        request: shortlist.v1.catalog_pb2.UpsertItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.catalog_pb2.UpsertItemsResponse, collections.abc.Awaitable[shortlist.v1.catalog_pb2.UpsertItemsResponse]]:
+        """Writes items, new ones or others in the place of those that there are: all or, where one of them is refused, all but
+        that one. Scope `catalog`.
+        """
+
+    @abc.abstractmethod
+    def DeleteItems(
+        self,
+        request: shortlist.v1.catalog_pb2.DeleteItemsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.catalog_pb2.DeleteItemsResponse, collections.abc.Awaitable[shortlist.v1.catalog_pb2.DeleteItemsResponse]]:
+        """Takes items away. Scope `catalog`."""
+
+    @abc.abstractmethod
+    def GetItem(
+        self,
+        request: shortlist.v1.catalog_pb2.GetItemRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.catalog_pb2.GetItemResponse, collections.abc.Awaitable[shortlist.v1.catalog_pb2.GetItemResponse]]:
+        """Returns an item as it is served now. Scope `catalog`."""
 
     @abc.abstractmethod
     def GetCatalogStats(

@@ -157,6 +157,18 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
         {"reason": "CATALOG_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "the disk is full"}}
     """
+    ERROR_REASON_REVISION_NOT_REACHED: _ErrorReason.ValueType  # 23
+    """UNAVAILABLE: the server has not come to see the revision of the catalogue that `min_revision` asks for. A
+    google.rpc.RetryInfo says when to come back; another replica may see it already.
+
+        {"reason": "REVISION_NOT_REACHED", "domain": "shortlist",
+         "metadata": {"field": "min_revision", "expected": "revision 7", "got": "revision 6"}}
+    """
+    ERROR_REASON_CATALOG_READ_ONLY: _ErrorReason.ValueType  # 24
+    """FAILED_PRECONDITION: items cannot be changed, since the server has no store for changes.
+
+        {"reason": "CATALOG_READ_ONLY", "domain": "shortlist"}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -301,5 +313,17 @@ ERROR_REASON_CATALOG_UNAVAILABLE: ErrorReason.ValueType  # 22
 with the same idempotency key: it is applied once. A google.rpc.RetryInfo says when to come back.
 
     {"reason": "CATALOG_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "the disk is full"}}
+"""
+ERROR_REASON_REVISION_NOT_REACHED: ErrorReason.ValueType  # 23
+"""UNAVAILABLE: the server has not come to see the revision of the catalogue that `min_revision` asks for. A
+google.rpc.RetryInfo says when to come back; another replica may see it already.
+
+    {"reason": "REVISION_NOT_REACHED", "domain": "shortlist",
+     "metadata": {"field": "min_revision", "expected": "revision 7", "got": "revision 6"}}
+"""
+ERROR_REASON_CATALOG_READ_ONLY: ErrorReason.ValueType  # 24
+"""FAILED_PRECONDITION: items cannot be changed, since the server has no store for changes.
+
+    {"reason": "CATALOG_READ_ONLY", "domain": "shortlist"}
 """
 global___ErrorReason = ErrorReason

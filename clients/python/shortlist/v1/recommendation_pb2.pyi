@@ -48,6 +48,7 @@ class RecommendRequest(google.protobuf.message.Message):
     SELECTION_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
     limit: builtins.int
     """Number of items wanted. 1..500; 0 means 20."""
     strict: builtins.bool
@@ -58,6 +59,10 @@ class RecommendRequest(google.protobuf.message.Message):
     """Whether to return what was fed to the models. Default false."""
     debug: builtins.bool
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
+    min_revision: builtins.int
+    """Least revision of the catalogue to answer from, as UpsertItems and DeleteItems return it; the call waits for it, and is
+    UNAVAILABLE (REVISION_NOT_REACHED) if the server does not come to see it in time. 0, the default, asks for none.
+    """
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -109,9 +114,10 @@ class RecommendRequest(google.protobuf.message.Message):
         selection: shortlist.v1.types_pb2.SelectionOptions | None = ...,
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
+        min_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RecommendRequest = RecommendRequest
 
@@ -314,6 +320,7 @@ class RetrieveRequest(google.protobuf.message.Message):
     SOURCES_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed in
     `AnswerInfo.warnings`. Default false.
@@ -322,6 +329,8 @@ class RetrieveRequest(google.protobuf.message.Message):
     """Whether to return what was fed to the models. Default false."""
     debug: builtins.bool
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
+    min_revision: builtins.int
+    """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -360,9 +369,10 @@ class RetrieveRequest(google.protobuf.message.Message):
         sources: collections.abc.Iterable[shortlist.v1.types_pb2.SourceOptions] | None = ...,
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
+        min_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "sources", b"sources", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "min_revision", b"min_revision", "query", b"query", "retrieval", b"retrieval", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RetrieveRequest = RetrieveRequest
 
@@ -423,6 +433,7 @@ class RankRequest(google.protobuf.message.Message):
     STRICT_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed.
     Default false.
@@ -431,6 +442,8 @@ class RankRequest(google.protobuf.message.Message):
     """Whether to return what was fed to the models. Default false."""
     debug: builtins.bool
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
+    min_revision: builtins.int
+    """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -467,9 +480,10 @@ class RankRequest(google.protobuf.message.Message):
         strict: builtins.bool = ...,
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
+        min_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -520,6 +534,7 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     STRICT_FIELD_NUMBER: builtins.int
     FILTER_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the item, 1..256 bytes of UTF-8. Required; NOT_FOUND if the bundle does not know it."""
     limit: builtins.int
@@ -530,6 +545,8 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     """
     debug: builtins.bool
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
+    min_revision: builtins.int
+    """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
         """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list; 0 means
@@ -559,9 +576,10 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
         strict: builtins.bool = ...,
         filter: shortlist.v1.types_pb2.Filter | None = ...,
         debug: builtins.bool = ...,
+        min_revision: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["filter", b"filter", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "min_revision", b"min_revision", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
 
 global___FindSimilarItemsRequest = FindSimilarItemsRequest
 
