@@ -94,6 +94,8 @@ class RunningServer:
         self._call(self._server.drain())
 
     def stop(self) -> None:
+        if self._loop.is_closed():
+            return
         self.drain()
         self.compute.close()
         if self.live is not None:

@@ -298,9 +298,7 @@ class RevisionNotReached(ShortlistError):
     """
 
     def __init__(self, *, wanted: int, reached: int, retry_delay_ms: int = 100) -> None:
-        super().__init__(
-            f"min_revision: expected revision {wanted}, got revision {reached}"
-        )
+        super().__init__(f"min_revision: expected revision {wanted}, got revision {reached}")
         self.wanted = wanted
         self.reached = reached
         self.retry_delay_ms = retry_delay_ms

@@ -122,7 +122,16 @@ def test_an_item_that_is_written_is_found(live: Live) -> None:
     assert list(found.items[0].attributes["genres"].string_list.values) == ["Drama"]
     assert found.items[0].retrieval_score == pytest.approx(10_000)
     assert found.info.catalog_revision == 1
-    assert found.items[0].outputs  # ranked as the others are
+    ranked = live.recommendation.Rank(
+        recommendation.RankRequest(
+            query=types_pb2.Query(user=types_pb2.UserQuery(id="u1")), item_ids=["new", "i1"]
+        ),
+        timeout=20,
+    )
+    assert {one.id: set(one.outputs) for one in ranked.items} == {
+        "new": {"rating", "like"},
+        "i1": {"rating", "like"},
+    }
     got = live.get("new")
     assert (got.revision, got.catalog_revision) == (1, 1)
     assert list(got.item.vector.values) == FAR
@@ -273,7 +282,6 @@ def test_changes_outlive_the_server(start: Start, generation: Generation) -> Non
     ids = {one.id for one in again.near(FAR, limit=100).items}
     assert "i4" not in ids
     assert {"i3", "kept"} <= ids
-    again.running.stop()  # the fixture stops both again, which is harmless
 
 
 def test_without_a_store_items_cannot_be_changed(channel: grpc.Channel, refuse: Any) -> None:

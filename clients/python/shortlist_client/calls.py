@@ -24,7 +24,7 @@ from shortlist_client.requests import (
     sources_to_proto,
     weights_to_proto,
 )
-from shortlist_client.values import count, flag, text, texts
+from shortlist_client.values import count, flag, revision, text, texts
 
 
 def recommend(
@@ -52,6 +52,7 @@ def recommend(
     strict: bool = False,
     explain: bool = False,
     debug: bool = False,
+    min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -96,6 +97,8 @@ def recommend(
             `info.warnings`.
         explain: Return what was fed to the models: `model_inputs` of the items and of `info`.
         debug: Return the query that was answered: `info.answered_query`.
+        min_revision: Least revision of the catalogue to answer from, as `upsert_items` returns it:
+            the call waits for it. None: none.
         timeout_s: Deadline of this call, retries included. None: the client's.
         request_id: Id of this request in the server's logs and answer, printable ASCII. None: a new
             one.
@@ -127,6 +130,7 @@ def recommend(
             strict=flag(strict, "strict"),
             explain=flag(explain, "explain"),
             debug=flag(debug, "debug"),
+            min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.recommendations_from_proto,
         request_id=checked_request_id(request_id),
@@ -151,6 +155,7 @@ def retrieve(
     strict: bool = False,
     explain: bool = False,
     debug: bool = False,
+    min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -174,6 +179,7 @@ def retrieve(
         strict: Refuse what is unknown.
         explain: Return what was fed to the models.
         debug: Return the query that was answered.
+        min_revision: Least revision of the catalogue to answer from.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -194,6 +200,7 @@ def retrieve(
             strict=flag(strict, "strict"),
             explain=flag(explain, "explain"),
             debug=flag(debug, "debug"),
+            min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.candidates_from_proto,
         request_id=checked_request_id(request_id),
@@ -213,6 +220,7 @@ def rank(
     strict: bool = False,
     explain: bool = False,
     debug: bool = False,
+    min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[recommendation_pb2.RankRequest, recommendation_pb2.RankResponse, results.Ranking]:
@@ -230,6 +238,7 @@ def rank(
         strict: Refuse what is unknown.
         explain: Return what was fed to the models.
         debug: Return the query that was answered.
+        min_revision: Least revision of the catalogue to answer from.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -247,6 +256,7 @@ def rank(
             strict=flag(strict, "strict"),
             explain=flag(explain, "explain"),
             debug=flag(debug, "debug"),
+            min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.ranking_from_proto,
         request_id=checked_request_id(request_id),
@@ -266,6 +276,7 @@ def find_similar_items(
     attributes: Collection[str] = (),
     strict: bool = False,
     debug: bool = False,
+    min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -286,6 +297,7 @@ def find_similar_items(
         attributes: Names of the item attributes to return.
         strict: Refuse what is unknown.
         debug: Return the query that was answered.
+        min_revision: Least revision of the catalogue to answer from.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -303,6 +315,7 @@ def find_similar_items(
             attributes=texts(attributes, "attributes"),
             strict=flag(strict, "strict"),
             debug=flag(debug, "debug"),
+            min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.similar_items_from_proto,
         request_id=checked_request_id(request_id),

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, cast
 
 import grpc
 
-from shortlist_client import calls, stream_calls
+from shortlist_client import calls, catalog_calls, stream_calls
 from shortlist_client.call import (
     AnyCall,
     Call,
@@ -113,6 +113,9 @@ class Client:
     find_similar_items = _blocking(calls.find_similar_items)
     get_active_bundle = _blocking(calls.get_active_bundle)
     get_catalog_stats = _blocking(calls.get_catalog_stats)
+    upsert_items = _blocking(catalog_calls.upsert_items)
+    delete_items = _blocking(catalog_calls.delete_items)
+    get_item = _blocking(catalog_calls.get_item)
 
     def close(self) -> None:
         """Close the connection, and fail the calls that still wait. Again is harmless."""

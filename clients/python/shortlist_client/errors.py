@@ -27,7 +27,9 @@
         - RateLimited             this API key is used more often than it may be
       x Unavailable               nobody answers at the target
         - ShuttingDown            the server is stopping
+        - RevisionNotReached      the server does not see `min_revision` of the catalogue yet
         - CatalogUnavailable      the store of its live catalogue cannot be read or written now
+      - CatalogReadOnly           the server has no store for changes of items
       - Internal                  a fault of the server; `request_id` leads to its log
 
 `except InvalidRequestError` catches its whole family; what a client refuses before it sends
@@ -223,11 +225,19 @@ class ShuttingDown(Unavailable):
     """The server is stopping. Another replica, or the same one later, will answer."""
 
 
+class RevisionNotReached(Unavailable):
+    """The server does not see the revision of the catalogue that `min_revision` asks for, yet."""
+
+
 class CatalogUnavailable(Unavailable):
     """The store of the live catalogue cannot be read or written now.
 
     A call that changes items may be sent again with its idempotency key: it is applied once.
     """
+
+
+class CatalogReadOnly(ShortlistError):
+    """Items cannot be changed: the server has no store for changes."""
 
 
 class Internal(ShortlistError):

@@ -102,6 +102,19 @@ class PinnedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogItem:
+    """An item to be written."""
+
+    id: str
+    """1..256 bytes of UTF-8."""
+    attributes: Mapping[str, FeatureValue]
+    """By name, each of the type that the bundle declares. They replace those that the item had."""
+    vector: Sequence[float] | None = None
+    """Its embedding, in the space of the bundle that answers now. None: the bundle's item tower
+    makes it from the attributes."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecommendRequest:
     """One row of `recommend_batch`: the arguments of `recommend`, which says what they mean.
 
@@ -132,3 +145,4 @@ class RecommendRequest:
     strict: bool = False
     explain: bool = False
     debug: bool = False
+    min_revision: int | None = None

@@ -65,7 +65,7 @@ def query_to_proto(
     elif user is not None:
         query = User(id=user)
     message = _kind_to_proto(query)
-    for name, value in _features_to_proto(context or {}, "query.context").items():
+    for name, value in values_to_proto(context or {}, "query.context").items():
         message.context[name].CopyFrom(value)
     return message
 
@@ -96,7 +96,7 @@ def _kind_to_proto(query: Query | None) -> types_pb2.Query:
 def _user_to_proto(user: User) -> types_pb2.UserQuery:
     return types_pb2.UserQuery(
         id=text(user.id, "query.user.id"),
-        features=_features_to_proto(user.features, "query.user.features"),
+        features=values_to_proto(user.features, "query.user.features"),
         history=[
             _event_to_proto(event, f"query.user.history[{place}]")
             for place, event in enumerate(user.history)
@@ -113,9 +113,8 @@ def _event_to_proto(event: Event, field: str) -> types_pb2.HistoryEvent:
     )
 
 
-def _features_to_proto(
-    features: Mapping[str, FeatureValue], field: str
-) -> dict[str, types_pb2.Value]:
+def values_to_proto(features: Mapping[str, FeatureValue], field: str) -> dict[str, types_pb2.Value]:
+    """Return the Values of features or attributes by name; raises as `value_to_proto` does."""
     return {
         text(name, f"{field}: a name"): value_to_proto(value, f'{field}["{name}"]')
         for name, value in features.items()

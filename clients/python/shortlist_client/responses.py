@@ -88,7 +88,7 @@ def bundle_from_proto(response: bundle_pb2.GetActiveBundleResponse) -> results.B
     """Return the answer of GetActiveBundle."""
     bundle = response.bundle
     return results.BundleInfo(
-        id=_bundle_id_from_proto(bundle.id),
+        id=bundle_id_from_proto(bundle.id),
         create_time=(
             bundle.create_time.ToDatetime(tzinfo=UTC) if bundle.HasField("create_time") else None
         ),
@@ -111,6 +111,22 @@ def stats_from_proto(response: catalog_pb2.GetCatalogStatsResponse) -> results.C
         item_count=response.item_count,
         recall=tuple(map(_recall_from_proto, response.recall)),
         recall_dropped_count=response.recall_dropped_count,
+        live=response.live,
+        revision=response.revision,
+        store_age_ms=_milliseconds(response.store_age) if response.HasField("store_age") else None,
+        changed_item_count=response.changed_item_count,
+        deleted_item_count=response.deleted_item_count,
+        tail_row_count=response.tail_row_count,
+        misfit_count=response.misfit_count,
+        misfits=tuple(
+            results.Misfit(
+                item_id=misfit.item_id,
+                revision=misfit.revision,
+                served=misfit.served,
+                message=misfit.message,
+            )
+            for misfit in response.misfits
+        ),
     )
 
 
@@ -142,12 +158,13 @@ def _item_from_proto(item: types_pb2.ScoredItem) -> results.ScoredItem:
             item.exploration_position if item.HasField("exploration_position") else None
         ),
         diversity_position=item.diversity_position if item.HasField("diversity_position") else None,
-        model_inputs=_values_from_proto(item.model_inputs),
-        attributes=_values_from_proto(item.attributes),
+        model_inputs=values_from_proto(item.model_inputs),
+        attributes=values_from_proto(item.attributes),
     )
 
 
-def _values_from_proto(values: Mapping[str, types_pb2.Value]) -> dict[str, AttributeValue]:
+def values_from_proto(values: Mapping[str, types_pb2.Value]) -> dict[str, AttributeValue]:
+    """Return values by name, without those of a kind that this version does not know."""
     read = {name: value_from_proto(value) for name, value in values.items()}
     return _sorted({name: value for name, value in read.items() if value is not None})
 
@@ -164,7 +181,7 @@ def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
         )
     return results.AnswerInfo(
         request_id=info.request_id,
-        bundle=_bundle_id_from_proto(info.bundle),
+        bundle=bundle_id_from_proto(info.bundle),
         stages=tuple(map(_stage_from_proto, info.stages)),
         cold_start=info.cold_start,
         warnings=tuple(map(_warning_from_proto, info.warnings)),
@@ -178,13 +195,15 @@ def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
             _answered_from_proto(info.answered_query) if info.HasField("answered_query") else None
         ),
         model_inputs=tuple(
-            explanation.ModelInputs(model=fed.model, inputs=_values_from_proto(fed.inputs))
+            explanation.ModelInputs(model=fed.model, inputs=values_from_proto(fed.inputs))
             for fed in info.model_inputs
         ),
+        catalog_revision=info.catalog_revision,
     )
 
 
-def _bundle_id_from_proto(bundle: types_pb2.BundleId) -> results.BundleId:
+def bundle_id_from_proto(bundle: types_pb2.BundleId) -> results.BundleId:
+    """Return the identity of a bundle."""
     return results.BundleId(name=bundle.name, version=bundle.version, sha256=bundle.sha256)
 
 
@@ -233,7 +252,7 @@ def _answered_from_proto(query: types_pb2.AnsweredQuery) -> explanation.Answered
     return explanation.AnsweredQuery(
         embedding=tuple(query.embedding),
         embedding_source=query.embedding_source,
-        features=_values_from_proto(query.features),
+        features=values_from_proto(query.features),
         history_item_ids=tuple(query.history_item_ids),
         filter=query.filter,
         excluded_item_count=query.excluded_item_count,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from shortlist_client.errors import ShortlistError
 from shortlist_client.explanation import (
     AnsweredQuery,
     ColdStartBasis,
@@ -146,6 +147,8 @@ class AnswerInfo:
     """None without `debug`."""
     model_inputs: tuple[ModelInputs, ...]
     """What the models were fed for the query as a whole. Empty without `explain`."""
+    catalog_revision: int = 0
+    """Revision of the catalogue that was answered from; 0 where nothing was ever changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +194,81 @@ class CatalogStats:
     """Of live searches since the server started. Empty where its recall monitor is off."""
     recall_dropped_count: int
     """Searches that were to be checked and were not, since the monitor was busy."""
+    live: bool
+    """Whether items can be changed."""
+    revision: int
+    """Of the catalogue, as this server sees it; 0 where nothing was ever changed."""
+    store_age_ms: float | None
+    """Time since the server last read the store of changes. None where it has none."""
+    changed_item_count: int
+    """Items that are new, or others than in the bundle."""
+    deleted_item_count: int
+    """Items of the bundle that were deleted."""
+    tail_row_count: int
+    """Rows beside the bundle's index, which every search compares."""
+    misfit_count: int
+    """Changed items that the bundle cannot serve as they were written."""
+    misfits: tuple[Misfit, ...]
+    """The first 100 of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """An item that the bundle cannot serve as it was written."""
+
+    item_id: str
+    revision: int
+    """Of its last change."""
+    served: bool
+    """Whether it is served all the same, by the embedding that the bundle has for it."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemChanges:
+    """The answer of `upsert_items` and `delete_items`."""
+
+    revision: int
+    """Of the catalogue with these changes: what `min_revision` takes."""
+    replayed: bool
+    """Whether this had been done before under the same idempotency key; the answer is that of then.
+    """
+    outcomes: tuple[ItemOutcome, ...]
+    """In the order sent."""
+
+    @property
+    def failures(self) -> dict[str, ShortlistError]:
+        """Why items were refused, by id."""
+        return {one.item_id: one.error for one in self.outcomes if one.error is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemOutcome:
+    """What became of one item."""
+
+    item_id: str
+    error: ShortlistError | None
+    """Why it was refused. None where it was written, or deleted."""
+    unknown_attributes: tuple[str, ...]
+    """Attributes that the bundle does not declare: kept, and without effect."""
+    existed: bool
+    """Whether there was an item of this id before, as far as the server had seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedItem:
+    """The answer of `get_item`."""
+
+    id: str
+    attributes: dict[str, AttributeValue]
+    """Those that the bundle declares and the item has a value for."""
+    vector: tuple[float, ...] | None
+    """Its embedding. None unless asked for."""
+    revision: int
+    """Of its last change; 0 where it is as the bundle has it."""
+    catalog_revision: int
+    """Of the catalogue that this was answered from."""
+    bundle: BundleId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

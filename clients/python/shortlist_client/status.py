@@ -40,6 +40,8 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "RATE_LIMITED": errors.RateLimited,
     "IDEMPOTENCY_KEY_REUSED": errors.IdempotencyKeyReused,
     "CATALOG_UNAVAILABLE": errors.CatalogUnavailable,
+    "REVISION_NOT_REACHED": errors.RevisionNotReached,
+    "CATALOG_READ_ONLY": errors.CatalogReadOnly,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {

@@ -171,6 +171,20 @@ def position(value: object, field: str) -> int:
     return integer
 
 
+def revision(value: object, field: str) -> int:
+    """Return a revision of the catalogue; 0, which asks for none, for None.
+
+    Raises:
+        InvalidValue: It is not an integer.
+        OutOfRange: It is below 0 or beyond 64 bits.
+    """
+    if value is None:
+        return 0
+    if (integer := int64(value, field)) < 0:
+        raise _out_of_range(field, "0 or more", value)
+    return integer
+
+
 def int64(value: object, field: str) -> int:
     """Return an integer of 64 bits.
 

@@ -14,9 +14,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
 from shortlist_client import (
     AsyncClient,
+    CatalogItem,
     Client,
     Embedding,
     Event,
+    InvalidRequestError,
     InvalidValue,
     Items,
     Nearest,
@@ -26,6 +28,7 @@ from shortlist_client import (
     User,
     attribute,
     calls,
+    catalog_calls,
     stream_calls,
 )
 
@@ -41,6 +44,9 @@ BUILDS: dict[str, Callable[..., Any]] = {
     "find_similar_items": calls.find_similar_items,
     "get_active_bundle": calls.get_active_bundle,
     "get_catalog_stats": calls.get_catalog_stats,
+    "upsert_items": catalog_calls.upsert_items,
+    "delete_items": catalog_calls.delete_items,
+    "get_item": catalog_calls.get_item,
 }
 WITH_QUERY: dict[str, dict[str, Any]] = {
     "recommend": {},
@@ -128,6 +134,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         sources=SOURCES,
         explain=True,
         debug=True,
+        min_revision=7,
         score_min=3.5,
         diversity=0.25,
         caps={"genres": 3},
@@ -149,6 +156,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         sources=SOURCES_ON_THE_WIRE,
         explain=True,
         debug=True,
+        min_revision=7,
         selection=types_pb2.SelectionOptions(
             score_min=3.5,
             diversity=0.25,
@@ -178,6 +186,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         sources=SOURCES,
         explain=True,
         debug=True,
+        min_revision=7,
         attributes=["*"],
         context=CONTEXT,
         strict=True,
@@ -190,6 +199,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         sources=SOURCES_ON_THE_WIRE,
         explain=True,
         debug=True,
+        min_revision=7,
         attributes=["*"],
         strict=True,
     )
@@ -209,6 +219,7 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         strict=True,
         explain=True,
         debug=True,
+        min_revision=7,
     )
     expected = recommendation_pb2.RankRequest(
         query=QUERY_ON_THE_WIRE,
@@ -219,6 +230,7 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         strict=True,
         explain=True,
         debug=True,
+        min_revision=7,
     )
     assert request == expected
     assert unset_fields(request) == set()
@@ -239,6 +251,7 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         strict=True,
         filter=RECENT,
         debug=True,
+        min_revision=7,
     )
     expected = recommendation_pb2.FindSimilarItemsRequest(
         item_id="50",
@@ -249,9 +262,85 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         strict=True,
         filter=RECENT_ON_THE_WIRE,
         debug=True,
+        min_revision=7,
     )
     assert request == expected
     assert unset_fields(request) == set()
+
+
+def test_every_field_of_upsert_items_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent(
+        "upsert_items",
+        [CatalogItem("50", {"title": "Up", "year": 2009}, vector=[0.5, 1]), CatalogItem("51", {})],
+        idempotency_key="load-1",
+        strict=True,
+    )
+    assert request == catalog_pb2.UpsertItemsRequest(
+        items=[
+            catalog_pb2.Item(
+                id="50",
+                attributes={
+                    "title": types_pb2.Value(string_value="Up"),
+                    "year": types_pb2.Value(int64_value=2009),
+                },
+                vector=types_pb2.Embedding(values=[0.5, 1]),
+            ),
+            catalog_pb2.Item(id="51"),
+        ],
+        idempotency_key="load-1",
+        strict=True,
+    )
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_delete_items_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent("delete_items", ["50", "51"], idempotency_key="load-2")
+    assert request == catalog_pb2.DeleteItemsRequest(
+        item_ids=["50", "51"], idempotency_key="load-2"
+    )
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_get_item_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent("get_item", "50", with_vector=True, min_revision=7)
+    assert request == catalog_pb2.GetItemRequest(item_id="50", with_vector=True, min_revision=7)
+    assert unset_fields(request) == set()
+
+
+def test_each_change_has_a_name_of_its_own_for_its_retries(sent: Callable[..., Any]) -> None:
+    item = CatalogItem("50", {})
+    keys = [sent("upsert_items", [item]).idempotency_key for _ in range(3)]
+    assert len({*keys, ""}) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "field"),
+    [
+        ("upsert_items", {"items": CatalogItem("50", {})}, "items"),
+        ("upsert_items", {"items": ["50"]}, "items[0]"),
+        ("upsert_items", {"items": [CatalogItem(50, {})]}, "items[0].id"),  # type: ignore[arg-type]
+        (
+            "upsert_items",
+            {"items": [CatalogItem("50", {"year": None})]},  # type: ignore[dict-item]
+            'items[0].attributes["year"]',
+        ),
+        (
+            "upsert_items",
+            {"items": [CatalogItem("50", {}, vector=[float("inf")])]},
+            "items[0].vector.values[0]",
+        ),
+        ("delete_items", {"item_ids": "50"}, "item_ids"),
+        ("get_item", {"item_id": "50", "min_revision": -1}, "min_revision"),
+        ("recommend", {"user": "42", "min_revision": 1.5}, "min_revision"),
+    ],
+)
+def test_what_the_catalogue_cannot_take_is_refused_before_it_is_sent(
+    ask: Ask, fake_server: FakeServer, method: str, fields: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        ask(method, **fields)
+    assert caught.value.field == field
+    assert not fake_server.received
 
 
 def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeServer) -> None:
@@ -260,6 +349,9 @@ def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeS
     ask("find_similar_items", "50")
     ask("get_active_bundle")
     ask("get_catalog_stats")
+    ask("upsert_items", [CatalogItem("50", {})])
+    ask("delete_items", ["50"])
+    ask("get_item", "50")
     ask("stream_recommend", user="42")
     ask("recommend_batch", [])
     services = (

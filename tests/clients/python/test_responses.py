@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, errors_pb2, recommendation_pb2, types_pb2
 from shortlist_client import explanation, responses, results
+from shortlist_client.errors import DimensionMismatch
 from shortlist_client.explanation import (
     AnsweredQuery,
     ColdStartBasis,
@@ -29,6 +30,7 @@ from shortlist_client.explanation import (
 from shortlist_client.options import (
     CallerItems,
     Cap,
+    CatalogItem,
     Configured,
     Nearest,
     PinnedItem,
@@ -42,10 +44,14 @@ from shortlist_client.results import (
     Candidates,
     CatalogStats,
     FieldInfo,
+    ItemChanges,
+    ItemOutcome,
+    Misfit,
     Ranking,
     RecallBucket,
     Recommendations,
     ScoredItem,
+    ServedItem,
     SimilarItems,
     StreamedRecommendations,
     ValueType,
@@ -186,6 +192,7 @@ ANSWERED = AnsweredQuery(
 )
 
 INFO_SENT = types_pb2.AnswerInfo(
+    catalog_revision=12,
     request_id="mine",
     bundle=BUNDLE_ID_SENT,
     stages=[
@@ -240,6 +247,7 @@ INFO_SENT = types_pb2.AnswerInfo(
     ],
 )
 INFO = AnswerInfo(
+    catalog_revision=12,
     request_id="mine",
     bundle=BUNDLE_ID,
     stages=(
@@ -337,6 +345,14 @@ INFO = AnswerInfo(
                     catalog_pb2.RecallBucket(selectivity_min=0.1, selectivity_max=1.0),
                 ],
                 recall_dropped_count=2,
+                live=True,
+                revision=9,
+                store_age=Duration(nanos=1_500_000),
+                changed_item_count=3,
+                deleted_item_count=4,
+                tail_row_count=5,
+                misfit_count=1,
+                misfits=[catalog_pb2.Misfit(item_id="9", revision=8, served=True, message="no")],
             ),
             CatalogStats(
                 item_count=1682,
@@ -349,6 +365,58 @@ INFO = AnswerInfo(
                     ),
                 ),
                 recall_dropped_count=2,
+                live=True,
+                revision=9,
+                store_age_ms=1.5,
+                changed_item_count=3,
+                deleted_item_count=4,
+                tail_row_count=5,
+                misfit_count=1,
+                misfits=(Misfit(item_id="9", revision=8, served=True, message="no"),),
+            ),
+        ),
+        (
+            "delete_items",
+            {"item_ids": ["50"]},
+            catalog_pb2.DeleteItemsResponse(
+                revision=9,
+                replayed=True,
+                outcomes=[
+                    catalog_pb2.ItemOutcome(
+                        item_id="50", existed=True, unknown_attributes=["colour"]
+                    )
+                ],
+            ),
+            ItemChanges(
+                revision=9,
+                replayed=True,
+                outcomes=(
+                    ItemOutcome(
+                        item_id="50", error=None, unknown_attributes=("colour",), existed=True
+                    ),
+                ),
+            ),
+        ),
+        (
+            "get_item",
+            {"item_id": "50"},
+            catalog_pb2.GetItemResponse(
+                item=catalog_pb2.Item(
+                    id="50",
+                    attributes={"year": types_pb2.Value(int64_value=1999)},
+                    vector=types_pb2.Embedding(values=[0.5]),
+                ),
+                revision=3,
+                catalog_revision=9,
+                bundle=BUNDLE_ID_SENT,
+            ),
+            ServedItem(
+                id="50",
+                attributes={"year": 1999},
+                vector=(0.5,),
+                revision=3,
+                catalog_revision=9,
+                bundle=BUNDLE_ID,
             ),
         ),
         (
@@ -439,6 +507,9 @@ def test_every_field_of_a_response_arrives_typed(
         (FieldInfo, bundle_pb2.FieldInfo),
         (CatalogStats, catalog_pb2.GetCatalogStatsResponse),
         (RecallBucket, catalog_pb2.RecallBucket),
+        (Misfit, catalog_pb2.Misfit),
+        (ItemChanges, catalog_pb2.UpsertItemsResponse),
+        (ItemOutcome, catalog_pb2.ItemOutcome),
         (SourcePosition, types_pb2.SourcePosition),
         (SourceReport, types_pb2.SourceReport),
         (Degradation, types_pb2.Degradation),
@@ -448,7 +519,11 @@ def test_every_field_of_a_response_arrives_typed(
 )
 def test_results_have_the_fields_of_their_messages(result_type: Any, message: Any) -> None:
     offered = {field.name for field in message.DESCRIPTOR.fields}
-    in_milliseconds = {"duration": "duration_ms", "budget": "budget_ms"}
+    in_milliseconds = {
+        "duration": "duration_ms",
+        "budget": "budget_ms",
+        "store_age": "store_age_ms",
+    }
     assert {field.name for field in dataclasses.fields(result_type)} == {
         in_milliseconds.get(name, name) for name in offered
     }
@@ -570,3 +645,26 @@ def test_results_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         ITEM.score = 5.0  # type: ignore[misc]  # that is the point
     assert all(kind.__dataclass_params__.frozen for kind in types)  # type: ignore[attr-defined]  # not in typeshed
+
+
+def test_items_that_were_refused_are_told_apart(ask: Ask, fake_server: FakeServer) -> None:
+    refused = recommendation_pb2.RowError(
+        code=3,
+        message="no",
+        reason=errors_pb2.ERROR_REASON_DIMENSION_MISMATCH,
+        metadata={"field": "items[1].vector.values", "expected": "2", "got": "3"},
+    )
+    fake_server.script(
+        catalog_pb2.UpsertItemsResponse(
+            revision=3,
+            outcomes=[
+                catalog_pb2.ItemOutcome(item_id="a"),
+                catalog_pb2.ItemOutcome(item_id="b", error=refused),
+            ],
+        )
+    )
+    changes = ask("upsert_items", [CatalogItem("a", {}), CatalogItem("b", {}, vector=[1, 2, 3])])
+    assert list(changes.failures) == ["b"]
+    error = changes.failures["b"]
+    assert isinstance(error, DimensionMismatch)
+    assert error.field == "items[1].vector.values"
