@@ -8,9 +8,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from shortlist_server.catalog.sqlite_store import SqliteStore
-from shortlist_server.catalog.store import StoreOptions
+from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
@@ -183,11 +184,31 @@ def follow(config: ServerConfig, generation: Generation) -> LiveGeneration | Non
     live = LiveGeneration(
         generation,
         respond.bundle_id(manifest, generation.bundle.sha256),
-        SqliteStore(config.catalog_store, manifest.name, StoreOptions()),
+        open_store(config.catalog_store, manifest.name),
         filter_cache_bytes=config.filter_cache_bytes,
     )
     live.start()
     return live
+
+
+def open_store(place: str, name: str) -> CatalogStore:
+    """Open the store of a catalogue: a file, or a database.
+
+    Args:
+        place: As `catalog_store` in the configuration.
+        name: Name of the bundle, which is that of the catalogue.
+
+    Raises:
+        CatalogError: it cannot be used.
+        ConfigError: the database's address is none.
+        MissingExtra: it is a database, and the extra `postgres` is not installed.
+    """
+    if not place.startswith(("postgresql:", "postgres:")):
+        return SqliteStore(Path(place), name, StoreOptions())
+    # Imported where it is wanted: it is an extra.
+    from shortlist_server.catalog.postgres_store import PostgresStore
+
+    return PostgresStore(place, name, StoreOptions())
 
 
 def request_log(config: ServerConfig) -> RequestLog | None:

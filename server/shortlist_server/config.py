@@ -126,9 +126,10 @@ class ServerConfig(BaseSettings):
     a free one. None, the default, serves none. Only speed.
     """
 
-    catalog_store: Path | None = None
-    """SQLite file in which changes of the items are kept; made if missing, on a local disk. All
-    servers of one machine may share it. None, the default, lets nobody change items.
+    catalog_store: str | None = None
+    """Where changes of the items are kept: an SQLite file on a local disk, made if missing, which
+    servers of one machine may share; or a database, `postgresql://...`, for those of several. None,
+    the default, lets nobody change items.
     """
 
     request_log: Path | None = None

@@ -64,6 +64,17 @@ WAYS = {
         BundleServiceStub, bundle_pb2.GetActiveBundleRequest(), {"recommend", "admin"}
     ),
     "GetCatalogStats": Way(CatalogServiceStub, catalog_pb2.GetCatalogStatsRequest(), {"catalog"}),
+    "UpsertItems": Way(
+        CatalogServiceStub,
+        catalog_pb2.UpsertItemsRequest(
+            items=[catalog_pb2.Item(id="new", vector=types.Embedding(values=[1.0] * 8))]
+        ),
+        {"catalog"},
+    ),
+    "DeleteItems": Way(
+        CatalogServiceStub, catalog_pb2.DeleteItemsRequest(item_ids=["ghost"]), {"catalog"}
+    ),
+    "GetItem": Way(CatalogServiceStub, catalog_pb2.GetItemRequest(item_id="i1"), {"catalog"}),
     "ServerReflectionInfo": Way(
         reflection_pb2_grpc.ServerReflectionStub,
         reflection_pb2.ServerReflectionRequest(list_services=""),
@@ -98,7 +109,10 @@ def guarded(
     request: pytest.FixtureRequest, folder: Path, tiny_bundle: Path, generation: Generation
 ) -> Iterator[grpc.Channel]:
     """A channel to a server that has keys."""
-    settings: dict[str, Path] = {"api_keys_file": folder / "keys.toml"}
+    settings: dict[str, Any] = {
+        "api_keys_file": folder / "keys.toml",
+        "catalog_store": str(folder / f"{request.param}.sqlite"),
+    }
     if request.param != "plain":
         settings["tls_certificate_file"] = folder / "server.pem"
         settings["tls_key_file"] = folder / "server.key"
@@ -142,8 +156,12 @@ def test_each_method_is_opened_by_its_scopes_and_by_nothing_else(
 
 
 @pytest.mark.parametrize("method", WAYS)
-def test_server_without_keys_is_open(channel: grpc.Channel, method: str) -> None:
+def test_server_without_keys_is_open(channel: grpc.Channel, refusal_in: Any, method: str) -> None:
     for key in (None, make_key()):
+        if method in ("UpsertItems", "DeleteItems"):  # admitted, to a server without a store
+            refusal = refusal_in(lambda key=key: WAYS[method].call(channel, method, key))
+            assert refusal.info.reason == "CATALOG_READ_ONLY"
+            continue
         assert WAYS[method].call(channel, method, key).ByteSize()
 
 

@@ -74,7 +74,7 @@ def start(server: Any, tmp_path: Path) -> Iterator[Start]:
     channels: list[grpc.Channel] = []
 
     def run(generation: Generation, store: Path = tmp_path / "catalog.sqlite") -> Live:
-        one = type(server)(generation.bundle.folder, generation, catalog_store=store)
+        one = type(server)(generation.bundle.folder, generation, catalog_store=str(store))
         channel = grpc.insecure_channel(one.target)
         running.append(one)
         channels.append(channel)

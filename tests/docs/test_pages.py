@@ -42,6 +42,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RUN = (
     "batch-and-stream",
+    "catalog",
     "cold-start",
     "deadlines",
     "exclusions",
@@ -152,6 +153,8 @@ def reading(text: str, folder: Path) -> Iterator[Reader]:
     spec = films().write_spec(folder / "spec", **declared(text, "export.toml"))
     export_bundle(spec, folder / "bundle", version="1")
     settings = declared(text, "server.toml")
+    if "catalog_store" in settings:
+        settings["catalog_store"] = str(folder / settings["catalog_store"])
     config = ServerConfig.model_validate({"bundle": folder / "bundle", **settings})
     generation = load_generation(folder / "bundle", app.generation_options(config))
     server = RunningServer(folder / "bundle", generation, **settings)

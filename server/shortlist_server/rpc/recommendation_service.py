@@ -115,8 +115,6 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         call = self._budget(context, rows=len(request.requests))
         check.batch_recommend_request(request)
         access.charge_rows(len(request.requests))
-        newest = max(row.min_revision for row in request.requests)
-        at = await snapshot_of(self._serving, newest, call)
         request_id = current_request_id.get()
         for index, row in enumerate(request.requests):
             call.check("batch")
@@ -127,6 +125,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 check.recommend_request(row)
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
+                at = await snapshot_of(self._serving, row.min_revision, budget)
                 compute = self._compute.of(waits=at.funnel.waits(options), behind=True)
                 answer = await compute(at.funnel.recommend, query, options, budget)
                 self._filled(at, row, message.response, answer, options, budget, request_id=row_id)

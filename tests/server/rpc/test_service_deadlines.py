@@ -14,6 +14,7 @@ from shortlist_server.funnel.budget import Budget
 from shortlist_server.generation import Generation
 from shortlist_server.rpc import recommendation_service, respond
 from shortlist_server.rpc.recommendation_service import RecommendationService
+from shortlist_server.rpc.snapshot import Snapshot, Unchanging
 from shortlist_server.runtime.compute import ComputePool
 
 SECOND = 10**9
@@ -63,9 +64,14 @@ async def service(generation: Generation, catalog: LateCatalog) -> Any:
     compute = ComputePool(threads=0, waiting_max=0)
     funnel = altered(generation, catalog=catalog).funnel
     yield RecommendationService(
-        funnel=funnel,
-        catalog=generation.catalog,
-        identity=respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256),
+        serving=Unchanging(
+            Snapshot(
+                funnel=funnel,
+                catalog=generation.catalog,
+                identity=respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256),
+                embeddings=generation.items.embeddings,
+            )
+        ),
         compute=compute,
         default_timeout_s=1.0,
     )

@@ -167,7 +167,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_CATALOG_READ_ONLY: _ErrorReason.ValueType  # 24
     """FAILED_PRECONDITION: items cannot be changed, since the server has no store for changes.
 
-        {"reason": "CATALOG_READ_ONLY", "domain": "shortlist"}
+        {"reason": "CATALOG_READ_ONLY", "domain": "shortlist", "metadata": {}}
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -324,6 +324,6 @@ google.rpc.RetryInfo says when to come back; another replica may see it already.
 ERROR_REASON_CATALOG_READ_ONLY: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: items cannot be changed, since the server has no store for changes.
 
-    {"reason": "CATALOG_READ_ONLY", "domain": "shortlist"}
+    {"reason": "CATALOG_READ_ONLY", "domain": "shortlist", "metadata": {}}
 """
 global___ErrorReason = ErrorReason

@@ -92,6 +92,27 @@ examples:
 """
 
 
+_ITEM_EPILOG = """\
+examples:
+  shortlist item 50
+  shortlist item 50 --vector --json
+"""
+
+_UPSERT_EPILOG = """\
+examples:
+  echo '{"id": "up", "attributes": {"title": "Up", "year": 2009}}' | shortlist upsert -
+  shortlist upsert films.jsonl                    {"id", "attributes", "vector"} in each line
+
+A bundle with an item tower makes the vector from the attributes; else each item has one. The exit
+code is 2 where an item was refused; the others are written.
+"""
+
+_DELETE_EPILOG = """\
+examples:
+  shortlist delete 50 181
+"""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser. Its result carries `run`, a function from the options to the output."""
     parser = argparse.ArgumentParser(
@@ -108,6 +129,9 @@ def make_parser() -> argparse.ArgumentParser:
     _add_rank(subparsers)
     _add_info(subparsers)
     _add_stats(subparsers)
+    _add_item(subparsers)
+    _add_upsert(subparsers)
+    _add_delete(subparsers)
     return parser
 
 
@@ -208,6 +232,47 @@ def _add_stats(subparsers: Any) -> None:
     )
     parser.set_defaults(run=commands.stats)
     add_json(parser)
+    add_server(parser)
+
+
+def _add_item(subparsers: Any) -> None:
+    purpose = "an item as it is served"
+    parser = _add_command(subparsers, "item", "ID [options]", purpose, _ITEM_EPILOG)
+    parser.set_defaults(run=commands.item)
+    parser.add_argument("item", metavar="ID", help="the item")
+    parser.add_argument("--vector", action="store_true", help="its embedding, too (with --json)")
+    add_json(parser)
+    add_server(parser)
+
+
+def _add_upsert(subparsers: Any) -> None:
+    parser = _add_command(
+        subparsers,
+        "upsert",
+        "FILE [options]",
+        "what became of items that are written to the catalogue",
+        _UPSERT_EPILOG,
+    )
+    parser.set_defaults(run=commands.upsert, failed=False)
+    parser.add_argument(
+        "file", metavar="FILE", help="a line of JSON for each item; - is standard input"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse attributes that the bundle does not declare"
+    )
+    add_server(parser)
+
+
+def _add_delete(subparsers: Any) -> None:
+    parser = _add_command(
+        subparsers,
+        "delete",
+        "ID ... [options]",
+        "what became of items that are taken out of the catalogue",
+        _DELETE_EPILOG,
+    )
+    parser.set_defaults(run=commands.delete)
+    parser.add_argument("items", metavar="ID", nargs="+", help="the items, 1 to 1,000")
     add_server(parser)
 
 

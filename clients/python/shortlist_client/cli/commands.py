@@ -10,7 +10,15 @@ from functools import cache
 
 from shortlist_client.cli.conditions import filter_from_conditions
 from shortlist_client.cli.features import features_from_text
-from shortlist_client.cli.report import answer_report, bundle_report, json_report, stats_report
+from shortlist_client.cli.items import ITEMS_MAX, read_items
+from shortlist_client.cli.report import (
+    answer_report,
+    bundle_report,
+    changes_report,
+    item_report,
+    json_report,
+    stats_report,
+)
 from shortlist_client.client import Client
 from shortlist_client.connection import TlsOptions
 from shortlist_client.filters import Filter, any_of
@@ -120,6 +128,32 @@ def stats(options: Namespace) -> str:
     with _open_client(options) as client:
         result = client.get_catalog_stats()
     return json_report(result) if options.json else stats_report(result)
+
+
+def item(options: Namespace) -> str:
+    """Run `shortlist item`."""
+    with _open_client(options) as client:
+        result = client.get_item(options.item, with_vector=options.vector)
+    return json_report(result) if options.json else item_report(result)
+
+
+def upsert(options: Namespace) -> str:
+    """Run `shortlist upsert`; a call for every thousand items."""
+    items = read_items(options.file)
+    reports = []
+    with _open_client(options) as client:
+        for start in range(0, len(items), ITEMS_MAX):
+            changes = client.upsert_items(items[start : start + ITEMS_MAX], strict=options.strict)
+            reports.append(changes_report(changes))
+            options.failed |= bool(changes.failures)
+    return "\n".join(reports)
+
+
+def delete(options: Namespace) -> str:
+    """Run `shortlist delete`."""
+    with _open_client(options) as client:
+        changes = client.delete_items(options.items)
+    return changes_report(changes)
 
 
 def _open_client(options: Namespace) -> Client:

@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = make_parser().parse_args(arguments)
         # Flushed here, where a closed pipe is caught, and not when the interpreter leaves.
         print(options.run(options), flush=True)
+        if getattr(options, "failed", False):
+            return REFUSED
     except ShortlistError as error:
         _complain(_message(error))
         refused = isinstance(error, InvalidRequestError | Unauthenticated | PermissionDenied)

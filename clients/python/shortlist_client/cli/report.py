@@ -17,15 +17,17 @@ from shortlist_client.results import (
     BundleInfo,
     CatalogStats,
     FieldInfo,
+    ItemChanges,
     Ranking,
     ScoredItem,
+    ServedItem,
 )
 
 # What people look for first comes first; the others follow by name.
 _FIRST_ATTRIBUTES = ("title", "name")
 
 
-def json_report(result: Answer | BundleInfo | CatalogStats) -> str:
+def json_report(result: Answer | BundleInfo | CatalogStats | ServedItem) -> str:
     """Return a result as JSON, its fields named as in `shortlist_client.results`."""
     return json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_json_value)
 
@@ -69,11 +71,22 @@ def bundle_report(bundle: BundleInfo) -> str:
     return "\n".join(property_lines(properties))
 
 
+def _changes(stats: CatalogStats) -> dict[str, str]:
+    age = "unknown" if stats.store_age_ms is None else f"{stats.store_age_ms:.0f} ms ago"
+    return {
+        "revision": f"{stats.revision:,}, store read {age}",
+        "changed": f"{stats.changed_item_count:,} written, {stats.deleted_item_count:,} deleted, "
+        f"{stats.tail_row_count:,} rows beside the index",
+        "misfits": f"{stats.misfit_count:,}",
+    }
+
+
 def stats_report(stats: CatalogStats) -> str:
     """Return the state of the catalogue, and how well searches by the share left to them did."""
     checked = sum(bucket.query_count for bucket in stats.recall)
     properties = {
         "items": f"{stats.item_count:,}",
+        **(_changes(stats) if stats.live else {}),
         "searches checked": f"{checked:,}" if stats.recall else "none: the recall monitor is off",
         "checks dropped": f"{stats.recall_dropped_count:,}",
     }
@@ -217,3 +230,18 @@ def _json_value(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def item_report(item: ServedItem) -> str:
+    """Return an item as it is served."""
+    shown = {name: value_text(value) for name, value in item.attributes.items()}
+    since = f"revision {item.revision:,}" if item.revision else "as the bundle has it"
+    return "\n".join(property_lines({"id": item.id, **shown, "since": since}))
+
+
+def changes_report(changes: ItemChanges) -> str:
+    """Return what became of changes: a line, and one for each that was refused."""
+    done = len(changes.outcomes) - len(changes.failures)
+    lines = [f"{done:,} of {len(changes.outcomes):,} items, revision {changes.revision:,}"]
+    lines += [f"{item_id}: {error}" for item_id, error in changes.failures.items()]
+    return "\n".join(lines)
