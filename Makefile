@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
-	  --editable '.[server,export,bench,dev]'
+	  --editable '.[server,export,otel,channelz,bench,dev]'
 	touch $@
 
 $(VENV)-protos/.installed: constraints-protos.txt
@@ -79,7 +79,7 @@ check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments an
 	$(BIN)/python .ci/wheels.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server export server,export,bench,dev; do \
+	for extras in server export server,export,otel,channelz,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \

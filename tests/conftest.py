@@ -17,6 +17,7 @@ from shortlist_server import app
 from shortlist_server.config import ServerConfig
 from shortlist_server.generation import Generation, load_generation
 from shortlist_server.runtime.compute import ComputePool
+from shortlist_server.telemetry import make_tracing
 
 # Machines of CI are slow and noisy: how long an example takes to draw or to run says nothing about
 # the code.
@@ -81,13 +82,16 @@ class RunningServer:
             standing_s_max=60.0,
         )
         self.live = app.follow(self.config, generation)
+        self.tracing = make_tracing(self.config)
         self.target = self._call(self._start(generation))
 
     def _call(self, coroutine: object) -> str:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
 
     async def _start(self, generation: Generation) -> str:
-        self._server = app.build_server(self.config, generation, self.compute, live=self.live)
+        self._server = app.build_server(
+            self.config, generation, self.compute, live=self.live, tracing=self.tracing
+        )
         return f"127.0.0.1:{await self._server.start()}"
 
     def drain(self) -> None:
@@ -101,6 +105,8 @@ class RunningServer:
         if self.live is not None:
             self.live.close()
             self.live.store.close()
+        if self.tracing is not None:
+            self.tracing.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()

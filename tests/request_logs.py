@@ -47,7 +47,14 @@ def answer(generation: Generation, request: Any, request_id: str = "mine") -> An
     response = pb.RecommendResponse()
     respond.add_items(answered, generation.catalog, response.items)
     last = StageReport(
-        name="response", duration_ns=1, items_in=0, items_out=0, outcome=Outcome.OK, plan=""
+        name="response",
+        begin_ns=0,
+        end_ns=1,
+        duration_ns=1,
+        items_in=0,
+        items_out=0,
+        outcome=Outcome.OK,
+        plan="",
     )
     identity = respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256)
     respond.fill_info(answered, last, identity, request_id, response.info)

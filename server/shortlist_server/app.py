@@ -20,6 +20,7 @@ from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
+from shortlist_server.observability.tracing import Tracing
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
@@ -28,6 +29,7 @@ from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import certificates, make_access, refuse_early
+from shortlist_server.telemetry import make_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +56,12 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         BundleError: the bundle cannot be served.
         ConfigError: the address cannot be bound, or not without TLS; a file of certificates or keys
             cannot be used; or requests cannot be logged.
-        MissingExtra: requests are to be logged, and what that needs is not installed.
+        MissingExtra: what logging requests, tracing or channelz needs is not installed.
     """
     begin = time.perf_counter()
     refuse_early(config)
     recorder = request_log(config)
+    tracing = make_tracing(config)
     generation = load_generation(config.bundle, generation_options(config))
     live = follow(config, generation)
     # What is loaded stays: the collector need not look at it again and again.
@@ -71,10 +74,10 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         standing_s_max=config.wait_ms_standing / 1e3,
     )
     metrics = Metrics() if config.metrics_listen else None
-    server = build_server(config, generation, compute, recorder, metrics, live)
+    server = build_server(config, generation, compute, recorder, metrics, live, tracing)
     stop_metrics = None
     if metrics is not None and config.metrics_listen:
-        watch(metrics, generation, compute, recorder, live)
+        watch(metrics, generation, compute, recorder, live, tracing)
         stop_metrics = metrics.listen(config.metrics_listen)
     port = await server.start()
     manifest = generation.bundle.manifest
@@ -100,6 +103,8 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     generation.close()
     if recorder is not None:
         recorder.close()
+    if tracing is not None:
+        tracing.close()
     if stop_metrics is not None:
         stop_metrics()
     logger.info("stopped")
@@ -111,6 +116,7 @@ def watch(
     compute: ComputePool,
     recorder: RequestLog | None,
     live: LiveGeneration | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
     """Show in the metrics what other parts keep."""
     manifest = generation.bundle.manifest
@@ -135,6 +141,12 @@ def watch(
             "request_log_dropped",
             "Requests that the request log dropped.",
             lambda: recorder.dropped_count,
+        )
+    if tracing is not None:
+        metrics.watch_count(
+            "traces_dropped",
+            "Calls whose traces did not reach the collector.",
+            lambda: tracing.dropped_count,
         )
 
 
@@ -246,6 +258,7 @@ def build_server(
     recorder: Recorder | None = None,
     metrics: Metrics | None = None,
     live: LiveGeneration | None = None,
+    tracing: Tracing | None = None,
 ) -> Server:
     """Return a server of one generation that does not listen yet; call it inside the event loop.
 
@@ -256,6 +269,7 @@ def build_server(
         recorder: Keeps requests; None where they are not kept.
         metrics: Counts calls and answers; None where nobody asks.
         live: The same generation, following its store; None where its items do not change.
+        tracing: Makes spans; None where there are none.
     """
     manifest = generation.bundle.manifest
     identity = respond.bundle_id(manifest, generation.bundle.sha256)
@@ -289,7 +303,10 @@ def build_server(
             drain_notice_s=config.drain_notice_ms / 1e3,
             drain_s=config.drain_ms / 1e3,
             certificates=certificates(config),
+            access_log=config.access_log,
+            channelz=config.channelz,
         ),
         access=make_access(config),
         observer=metrics,
+        tracer=tracing,
     )

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import gc
 import json
-import logging
 import os
 import sys
 from dataclasses import replace
@@ -198,12 +197,9 @@ def _count(text: str) -> int:
 
 def _serve(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
+    from shortlist_server.observability.logs import set_up_logging
 
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    set_up_logging(config.log_level, config.log_format)
     asyncio.run(app.serve(config, ready=lambda port: print(f"ready on port {port}", flush=True)))
     return 0
 

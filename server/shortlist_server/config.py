@@ -6,6 +6,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -164,6 +165,55 @@ class ServerConfig(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severity that is logged, to standard error."""
+
+    log_format: Literal["text", "json"] = "text"
+    """Form of the log: lines of text, or one JSON object a line. Only what the log looks like."""
+
+    access_log: bool = False
+    """Whether each call of Shortlist's services is logged when it ends: method, status code,
+    duration, request id and name of the API key. At level info. Only speed.
+    """
+
+    otel_endpoint: str | None = None
+    """URL of the OpenTelemetry collector that traces are sent to by OTLP over HTTP, without
+    /v1/traces: http://127.0.0.1:4318. None, the default, traces nothing. Needs the extra `otel`.
+    Only speed.
+    """
+
+    otel_service_name: str = Field(default="shortlist-server", min_length=1, max_length=255)
+    """Name of this service in traces, 1..255 characters."""
+
+    trace_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of the calls that are traced, of those whose callers do not say by `traceparent`
+    whether they are. Only speed.
+    """
+
+    trace_waiting_max: int = Field(default=1_024, ge=1, le=1_000_000)
+    """Calls whose traces may wait to be sent; one more is left out of the traces, and counted. Only
+    speed.
+    """
+
+    channelz: bool = False
+    """Whether grpc.channelz.v1, gRPC's view of its connections, is served. Needs the extra
+    `channelz`.
+    """
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _collector(cls, endpoint: str | None) -> str | None:
+        if endpoint is None:
+            return None
+        try:
+            parts = urlsplit(endpoint)
+            fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            fits = False
+        if not fits or parts.query or parts.fragment:
+            raise ValueError(f"expected a URL like http://127.0.0.1:4318, got {endpoint!r}")
+        if parts.username is not None or parts.password is not None:
+            # The value is not repeated: it holds a secret.
+            raise ValueError("expected a URL without user and password; see docs/tracing.md")
+        return endpoint
 
     @field_validator("listen", "metrics_listen")
     @classmethod

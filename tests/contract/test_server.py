@@ -45,6 +45,16 @@ def test_health_is_serving_for_the_server_and_each_service(channel: grpc.Channel
         assert answer.status == health_pb2.HealthCheckResponse.SERVING, name
 
 
+def test_health_knows_no_other_service(channel: grpc.Channel) -> None:
+    stub = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Check(health_pb2.HealthCheckRequest(service="shortlist.v1.Other"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="shortlist.v1.Other"), timeout=10)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
+
+
 def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     assert set(database.get_services()) == {
@@ -297,6 +307,10 @@ def test_draining_turns_health_first_and_finishes_calls_in_flight(
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         draining = pool.submit(running.drain)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in SERVICE_NAMES:
+            state = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            assert state.status == health_pb2.HealthCheckResponse.NOT_SERVING, name
         during = BundleServiceStub(channel).GetActiveBundle(
             bundle_pb2.GetActiveBundleRequest(), timeout=10
         )

@@ -129,7 +129,7 @@ def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> Non
         "options = generation.GenerationOptions(exact_items_max=1)\n"
         "generation.load_generation(pathlib.Path(sys.argv[1]), options)\n"
         "heavy = {'tensorflow', 'keras', 'tf_keras', 'pyarrow', 'onnx', 'shortlist_exporters', "
-        "'shortlist_client'}\n"
+        "'shortlist_client', 'opentelemetry', 'grpc_channelz'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     result = subprocess.run(

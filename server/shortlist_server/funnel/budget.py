@@ -112,8 +112,10 @@ class Stage:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            spent_ns = self._trace.budget.now_ns() - self._begin_ns
-            self._trace.add(self._name, spent_ns - self._trace.inner_ns, self)
+            end_ns = self._trace.budget.now_ns()
+            spent_ns = end_ns - self._begin_ns
+            duration_ns = spent_ns - self._trace.inner_ns
+            self._trace.add(self._name, self._begin_ns, end_ns, duration_ns, self)
             self._trace.inner_ns = self._outer_ns + spent_ns
 
 
@@ -130,7 +132,8 @@ class Trace:
         self.inner_ns = 0
         """Time that stages inside the present one have taken."""
         self.reports: list[StageReport] = []
-        self.add("admission", budget.now_ns() - budget.begin_ns, Stage(self, "admission", 0))
+        begin_ns, end_ns = budget.begin_ns, budget.now_ns()
+        self.add("admission", begin_ns, end_ns, end_ns - begin_ns, Stage(self, "admission", 0))
 
     def fork(self) -> Trace:
         """Return a trace that goes on by itself from here."""
@@ -145,11 +148,13 @@ class Trace:
         """
         return Stage(self, name, items_in)
 
-    def add(self, name: str, duration_ns: int, stage: Stage) -> None:
+    def add(self, name: str, begin_ns: int, end_ns: int, duration_ns: int, stage: Stage) -> None:
         """Report a stage that has ended."""
         self.reports.append(
             StageReport(
                 name=name,
+                begin_ns=begin_ns,
+                end_ns=end_ns,
                 duration_ns=duration_ns,
                 items_in=stage.items_in,
                 items_out=stage.items_out,

@@ -48,6 +48,7 @@ class _Result:
     outcome: Outcome
     found: Found | None = None
     cause: Exception | None = None
+    begin_ns: int = 0
     duration_ns: int = 0
     note: str = ""
     """Why it gave nothing, where it did not."""
@@ -273,7 +274,8 @@ def _answer(run: _Run, ask: SourceQuery, budget: Budget) -> _Result:
     begin_ns = budget.now_ns()
 
     def result(outcome: Outcome, **fields: Any) -> _Result:
-        return _Result(outcome=outcome, duration_ns=budget.now_ns() - begin_ns, **fields)
+        duration_ns = budget.now_ns() - begin_ns
+        return _Result(outcome=outcome, begin_ns=begin_ns, duration_ns=duration_ns, **fields)
 
     try:
         ask.checkpoint()
@@ -303,6 +305,7 @@ def _report(run: _Run) -> SourceReport:
         name=run.name,
         kind=run.kind,
         outcome=result.outcome,
+        begin_ns=result.begin_ns,
         duration_ns=result.duration_ns,
         item_count=0 if result.found is None else len(result.found.rows),
         plan="failed" if result.cause is not None else plan,

@@ -204,7 +204,11 @@ class StageReport:
     """One stage as it ran for one request."""
 
     name: str
+    begin_ns: int
+    """On the clock of the request's budget."""
+    end_ns: int
     duration_ns: int
+    """Without the stages inside it: all durations together are the time that has passed."""
     items_in: int
     items_out: int
     outcome: Outcome
@@ -218,6 +222,8 @@ class SourceReport:
     name: str
     kind: str
     outcome: Outcome
+    begin_ns: int = 0
+    """On the clock of the request's budget; 0 where it was not asked, or never came to an end."""
     duration_ns: int
     item_count: int
     plan: str

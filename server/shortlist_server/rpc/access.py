@@ -17,6 +17,7 @@ Scopes: TypeAlias = tuple[Scope, ...]
 """Any one of them opens a method; none at all: it is open to everybody."""
 
 _RECOMMENDATION = "/shortlist.v1.RecommendationService"
+_CHANNELZ = "/grpc.channelz.v1.Channelz"
 METHOD_SCOPES: Mapping[str, Scopes] = {
     f"{_RECOMMENDATION}/Recommend": (Scope.RECOMMEND,),
     f"{_RECOMMENDATION}/StreamRecommend": (Scope.RECOMMEND,),
@@ -35,6 +36,13 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     "/grpc.health.v1.Health/List": (),
     "/grpc.health.v1.Health/Watch": (),
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (Scope.REFLECTION,),
+    f"{_CHANNELZ}/GetTopChannels": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetServers": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetServer": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetServerSockets": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetChannel": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetSubchannel": (Scope.CHANNELZ,),
+    f"{_CHANNELZ}/GetSocket": (Scope.CHANNELZ,),
 }
 """Methods that are not here are not served, so that none is open since it was forgotten."""
 

@@ -34,9 +34,9 @@ from shortlist_server.errors import (
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.resolve import shown
 from shortlist_server.index.recall import RecallMonitor
+from shortlist_server.observability.current_call import current_request_id
 from shortlist_server.rpc import check_catalog
 from shortlist_server.rpc.convert import values
-from shortlist_server.rpc.interceptors import current_request_id
 from shortlist_server.rpc.respond import set_value
 from shortlist_server.rpc.row_error import fill_row_error
 from shortlist_server.rpc.snapshot import Serving, Snapshot, snapshot_of

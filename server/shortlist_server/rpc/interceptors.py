@@ -1,5 +1,5 @@
-"""What every call has in common: a look at its key, a request id, a log line, and an end in one of
-the statuses of `status.py`.
+"""What every call has in common: a look at its key, a request id, a trace, a log line, and an end
+in one of the statuses of `status.py`.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from shortlist_server.errors import AccessError, InvalidValue, RateLimited, ShuttingDown
-from shortlist_server.rpc.access import Access
-from shortlist_server.rpc.status import REQUEST_ID_KEY, CallStatus, status_of
+from shortlist_server.observability.current_call import current_request_id, current_trace
+from shortlist_server.observability.logs import CALL
+from shortlist_server.observability.traced_call import TracedCall
+from shortlist_server.rpc.access import Access, current_caller
+from shortlist_server.rpc.status import REQUEST_ID_KEY, CallStatus, error_info, status_of
 
 logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("shortlist_server.access_log")
 
 REQUEST_ID_BYTES_MAX = 128
-
-current_request_id: ContextVar[str] = ContextVar("current_request_id", default="")
-"""Id of the request that the current task answers."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -40,13 +40,29 @@ class CallObserver(Protocol):
         """Count a call out: short name of the method, name of the status code, time it took."""
 
 
+class CallTracer(Protocol):
+    """Traces calls."""
+
+    def begin(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> TracedCall:
+        """Return the trace of a call that begins now, by the metadata of its request."""
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Admits calls, and surrounds the handlers of Shortlist's own services."""
 
-    def __init__(self, access: Access, observer: CallObserver | None = None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        observer: CallObserver | None = None,
+        tracer: CallTracer | None = None,
+        *,
+        access_log: bool = False,
+    ) -> None:
         """Begin with no handlers; each is wrapped once."""
         self._access = access
         self._observer = observer
+        self._tracer = tracer
+        self._access_log = access_log
         self._wrapped: dict[str, Handler] = {}
         self._in_flight = 0
         self._refusing = False
@@ -66,10 +82,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Surround one call: name it, count it, and end it in a status."""
         current_request_id.set(_request_id(context))
         begin = time.perf_counter()
+        if self._tracer is not None:
+            current_trace.set(self._tracer.begin(method, context.invocation_metadata() or ()))
         if self._observer is not None:
             self._observer.began()
         code = grpc.StatusCode.CANCELLED  # where neither of the below is reached
-        failure = None
+        failure = status = None
         self._in_flight += 1
         self._idle.clear()
         try:
@@ -84,15 +102,25 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 code = status.code
             finally:
                 # Before the caller is told: who has an answer finds it counted.
-                if self._observer is not None:
-                    spent = time.perf_counter() - begin
-                    self._observer.ended(method.rpartition("/")[2], code.name, spent)
-            if failure is not None:
+                self._ended(method, code, status, time.perf_counter() - begin)
+            if failure is not None and status is not None:
                 await _abort(context, failure, status, method, begin)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
+
+    def _ended(
+        self, method: str, code: grpc.StatusCode, status: CallStatus | None, seconds: float
+    ) -> None:
+        """Tell those who count, trace and log calls of one that has ended."""
+        if self._observer is not None:
+            self._observer.ended(method.rpartition("/")[2], code.name, seconds)
+        if (trace := current_trace.get()) is not None:
+            reason = "" if status is None else error_info(status).reason
+            trace.ended(current_request_id.get(), code.value[0], reason)
+        if self._access_log:
+            _log_access(method, code, seconds)
 
     async def intercept_service(
         self,
@@ -162,6 +190,27 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     yield response
 
         return call
+
+
+def _log_access(method: str, code: grpc.StatusCode, seconds: float) -> None:
+    """Log a call: never what was asked or answered, and of its key the name alone."""
+    caller = current_caller.get()
+    fields: dict[str, Any] = {
+        "method": method,
+        "code": code.name,
+        "duration_ms": round(seconds * 1e3, 3),
+    }
+    if caller is not None:
+        fields["caller"] = caller.name
+    access_logger.info(
+        "%s %s %s after %.1f ms%s",
+        current_request_id.get(),
+        method,
+        code.name,
+        seconds * 1e3,
+        "" if caller is None else f", by key {caller.name}",
+        extra={CALL: fields},
+    )
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -14,8 +14,8 @@ from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
+from shortlist_server.observability.current_call import current_request_id, current_trace
 from shortlist_server.rpc import access, check, convert, respond
-from shortlist_server.rpc.interceptors import current_request_id
 from shortlist_server.rpc.respond_query import fill_answered_query
 from shortlist_server.rpc.row_error import fill_row_error
 from shortlist_server.rpc.snapshot import Serving, Snapshot, snapshot_of
@@ -191,9 +191,12 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget.check("response")
         request_id = request_id or current_request_id.get()
         respond.add_items(answer, at.catalog, response.items)
+        end_ns = budget.now_ns()
         last = StageReport(
             name="response",
-            duration_ns=budget.now_ns() - begin_ns,
+            begin_ns=begin_ns,
+            end_ns=end_ns,
+            duration_ns=end_ns - begin_ns,
             items_in=len(response.items),
             items_out=len(response.items),
             outcome=Outcome.OK,
@@ -207,6 +210,9 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         for degradation in answer.degraded:
             if degradation.cause is not None:
                 logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
+        if (trace := current_trace.get()) is not None:
+            bundle = f"{at.identity.name} {at.identity.version}"
+            trace.answered(request_id, answer, last, bundle)
         if self._observe is not None and request is not None:
             self._observe(answer)
         if self._recorder is not None and request is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -19,11 +20,11 @@ from shortlist.v1 import (
     recommendation_pb2_grpc,
 )
 
-from shortlist_server.errors import ConfigError
+from shortlist_server.errors import ConfigError, MissingExtra
 from shortlist_server.rpc.access import Access
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
-from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver
+from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver, CallTracer
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.rpc.tls import Certificates
 
@@ -49,6 +50,10 @@ class ServerOptions:
     drain_s: float
     certificates: Certificates | None = None
     """None: plain text."""
+    access_log: bool = False
+    """Whether each call is logged."""
+    channelz: bool = False
+    """Whether grpc.channelz.v1 is served."""
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
@@ -65,6 +70,16 @@ def _is_fault(record: logging.LogRecord) -> bool:
 logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
 
 
+def _add_channelz(server: Any) -> str:
+    """Register the service of channelz; returns its name."""
+    try:
+        from grpc_channelz.v1 import channelz, channelz_pb2
+    except ImportError as error:
+        raise MissingExtra(feature="channelz", extra="channelz") from error
+    channelz.add_channelz_servicer(server)
+    return str(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
+
+
 class Server:
     """A gRPC server that is about to listen, listens, or drains."""
 
@@ -77,10 +92,15 @@ class Server:
         options: ServerOptions,
         access: Access,
         observer: CallObserver | None = None,
+        tracer: CallTracer | None = None,
     ) -> None:
-        """Register the services; must be called inside the event loop."""
+        """Register the services; must be called inside the event loop.
+
+        Raises:
+            MissingExtra: channelz is asked for, and not installed.
+        """
         self._options = options
-        self._calls = CallInterceptor(access, observer)
+        self._calls = CallInterceptor(access, observer, tracer, access_log=options.access_log)
         self._server = grpc.aio.server(
             interceptors=[self._calls],
             options=[
@@ -89,6 +109,7 @@ class Server:
                 # Otherwise a second server could take the same port, and half of the calls, without
                 # a word.
                 ("grpc.so_reuseport", 0),
+                ("grpc.enable_channelz", int(options.channelz)),
             ],
         )
         self._health = health.aio.HealthServicer()
@@ -98,7 +119,9 @@ class Server:
         bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = [*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        if options.channelz:
+            names.append(_add_channelz(self._server))
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:

@@ -142,5 +142,10 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
     # What `app.watch` adds of other parts.
     own |= {"shortlist_compute_admitted": "gauge", "shortlist_items": "gauge"}
     own |= {"shortlist_request_log_dropped_total": "counter"}
+    own |= {"shortlist_traces_dropped_total": "counter"}
+    of_the_catalog = ("revision", "store_age_seconds", "changed_items", "deleted_items")
+    own |= dict.fromkeys(
+        (f"shortlist_catalog_{name}" for name in (*of_the_catalog, "tail_rows", "misfits")), "gauge"
+    )
     page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
     assert dict(re.findall(r"^\| `(shortlist_\w+)` \| (\w+) \|", page, re.MULTILINE)) == own

@@ -42,7 +42,14 @@ def test_choices_of_another_clock_are_taken_from_the_log(
     answer = world.funnels[then].recommend(query, options, Budget(1_000))
     info = types.AnswerInfo()
     last = StageReport(
-        name="response", duration_ns=1, items_in=0, items_out=0, outcome=Outcome.OK, plan=""
+        name="response",
+        begin_ns=0,
+        end_ns=1,
+        duration_ns=1,
+        items_in=0,
+        items_out=0,
+        outcome=Outcome.OK,
+        plan="",
     )
     respond.fill_info(answer, last, types.BundleId(), "mine", info)
     replayed = world.funnels[now].recommend(

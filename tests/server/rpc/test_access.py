@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
@@ -23,6 +24,7 @@ def test_every_method_of_every_service_declares_its_scopes() -> None:
         for module in (
             bundle_pb2,
             catalog_pb2,
+            channelz_pb2,
             health_pb2,
             recommendation_pb2,
             reflection_pb2,
