@@ -80,7 +80,7 @@ def agreement(folder: Path, trained: Path) -> dict[str, Any]:
     nearest candidates, ranker, sort. Both leave out what the user has seen and search exactly. The
     users are all that the bundle knows, and unknown ones with the features of known ones.
     """
-    generation = load_generation(folder, GenerationOptions(exact_items_max=0))
+    generation = load_generation(folder, GenerationOptions(exact_items_max=0, exact_ms_max=0))
     bundle = generation.bundle
     models = load_models(bundle)
     towers = {name: SavedModel(trained / name) for name in models}

@@ -82,7 +82,9 @@ MODES: dict[str, tuple[SearchCosts, SearcherOptions]] = {
             scan_ns=scan, gather_ns=gather, scan_base_ns=1, graph_ns=graph, graph_base_ns=0,
             visit_ns=visit,
         ),
-        SearcherOptions(exact_items_max=exact_items_max, fetched_max=fetched_max, ef=ef),
+        SearcherOptions(
+            exact_items_max=exact_items_max, exact_ms_max=0.0, fetched_max=fetched_max, ef=ef
+        ),
     )
     for name, scan, gather, graph, visit, exact_items_max, fetched_max, ef in (
         ("scan", 1, 1e9, 1, 1, 10**6, 4096, 20),

@@ -38,6 +38,7 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
     """Return what the configuration says of how a bundle is served."""
     return GenerationOptions(
         exact_items_max=config.exact_items_max,
+        exact_ms_max=config.exact_ms_max,
         filter_cache_bytes=config.filter_cache_bytes,
         recall_share=config.recall_share,
         recall_cpu_share=config.recall_cpu_share,

@@ -90,6 +90,12 @@ class ServerConfig(BaseSettings):
     the graph misses.
     """
 
+    exact_ms_max: float = Field(default=2.0, ge=0, le=1_000)
+    """Larger ones are scanned too where that is expected to take no more milliseconds, by what a
+    scan cost when the bundle was loaded; 0 leaves it to which way is faster. Changes answers only
+    by finding neighbours that the graph misses.
+    """
+
     filter_cache_bytes: int = Field(default=64 << 20, ge=0, le=1 << 40)
     """Memory for the masks of filters that were asked for before, in bytes. Only speed."""
 

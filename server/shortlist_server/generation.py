@@ -28,6 +28,7 @@ from shortlist_server.funnel.stages import Source
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.filters import FilterOptions
 from shortlist_server.index.hnsw import HnswIndex
+from shortlist_server.index.landmarks import Landmarks
 from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
@@ -89,6 +90,8 @@ class GenerationOptions:
 
     exact_items_max: int = 10_000
     """Catalogues up to this size are scanned where a request leaves it open."""
+    exact_ms_max: float = 2.0
+    """So are larger ones where a scan is expected to take no more milliseconds."""
     filter_cache_bytes: int = 64 << 20
     recall_share: float = 0.0
     """Share of the approximate searches whose recall is measured; 0 switches the monitor off."""
@@ -221,8 +224,12 @@ def _searcher(bundle: Bundle, exact: ExactIndex, options: GenerationOptions) -> 
         graph=graph,
         costs=measure(exact, graph, vectors),
         options=SearcherOptions(
-            exact_items_max=options.exact_items_max, fetched_max=FETCHED_MAX, ef=manifest.index.ef
+            exact_items_max=options.exact_items_max,
+            exact_ms_max=options.exact_ms_max,
+            fetched_max=FETCHED_MAX,
+            ef=manifest.index.ef,
         ),
+        landmarks=Landmarks(vectors, manifest.metric),
     )
 
 

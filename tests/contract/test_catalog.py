@@ -45,7 +45,9 @@ def large(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Iterator[Lar
         writer.writerow(["id", "title", "year", "genres"])
         writer.writerows([f"i{row}", f"Film {row}", row, "Drama"] for row in range(COUNT))
     export_bundle(spec, folder / "bundle")
-    options = GenerationOptions(exact_items_max=0, recall_share=1.0, recall_cpu_share=1.0)
+    options = GenerationOptions(
+        exact_items_max=0, exact_ms_max=0, recall_share=1.0, recall_cpu_share=1.0
+    )
     generation = load_generation(folder / "bundle", options)
     running = type(server)(folder / "bundle", generation)
     with grpc.insecure_channel(running.target) as channel:

@@ -126,7 +126,7 @@ def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> Non
     program = (
         "import sys, pathlib\n"
         "from shortlist_server import app, cli, config, generation\n"
-        "options = generation.GenerationOptions(exact_items_max=1)\n"
+        "options = generation.GenerationOptions(exact_items_max=1, exact_ms_max=0)\n"
         "generation.load_generation(pathlib.Path(sys.argv[1]), options)\n"
         "heavy = {'tensorflow', 'keras', 'tf_keras', 'pyarrow', 'onnx', 'shortlist_exporters', "
         "'shortlist_client', 'opentelemetry', 'grpc_channelz'}\n"

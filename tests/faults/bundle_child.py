@@ -111,7 +111,7 @@ async def outcome(folder: Path) -> dict[str, Any]:
     """Return what became of one bundle."""
     try:
         # No catalogue is so small that it is only scanned: the graph is searched.
-        generation = load_generation(folder, GenerationOptions(exact_items_max=0))
+        generation = load_generation(folder, GenerationOptions(exact_items_max=0, exact_ms_max=0))
     except ShortlistError as error:
         return {"outcome": "refused", "error": type(error).__name__, "message": str(error)}
     compute = ComputePool(threads=0, waiting_max=64)

@@ -3,8 +3,9 @@
 Three ways: an exact scan; a graph search that fetches more than wanted and strikes out what is not
 allowed; a graph search that asks the filter at each step. The last two depend on how many of the
 items *near the query* are allowed, which a filter's share of the catalogue does not tell: a small
-search finds out. Whatever way was taken, a list shorter than the allowed items would fill is
-replaced by an exact scan. `docs/filters.md` and decision 006 have the measurements.
+search finds out. A scan that is short enough is taken in any case, since it misses nothing
+(decision 014). Whatever way was taken, a list shorter than the allowed items would fill, or one
+that `Landmarks` doubts, is replaced by an exact scan. Decision 006 has the measurements.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from shortlist_server.funnel.allowed import Allowed
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.hnsw import HnswIndex
+from shortlist_server.index.landmarks import Landmarks
 from shortlist_server.index.plan import (
     KERNEL_NS_MAX,
     OVER_FETCH,
@@ -36,6 +38,8 @@ class SearcherOptions:
 
     exact_items_max: int
     """Catalogues up to this size are scanned."""
+    exact_ms_max: float
+    """A scan that is expected to take no more milliseconds is preferred to the graph."""
     fetched_max: int
     """Most items asked of the graph at once, those that will be struck out among them."""
     ef: int
@@ -46,13 +50,22 @@ class Searcher:
     """Searches one set of vectors, exactly or by graph."""
 
     def __init__(
-        self, *, exact: ExactIndex, graph: HnswIndex, costs: SearchCosts, options: SearcherOptions
+        self,
+        *,
+        exact: ExactIndex,
+        graph: HnswIndex,
+        costs: SearchCosts,
+        options: SearcherOptions,
+        landmarks: Landmarks | None = None,
     ) -> None:
-        """Take both ways to search the same vectors, and what they cost."""
+        """Take both ways to search the same vectors, what they cost, and what checks the answers of
+        the graph; None checks nothing.
+        """
         self._exact = exact
         self._graph = graph
         self._costs = costs
         self._options = options
+        self._landmarks = landmarks
 
     def search(
         self,
@@ -91,15 +104,18 @@ class Searcher:
                 plan = self._choose(query, k, allowed, width, ef is not None, checkpoint)
         checkpoint()
         found = self._by_graph(query, k, allowed, plan)
-        if found is None or len(found.rows) < k:
-            # A graph may not lead to as many items as there are, and a filter may strike out more
-            # than expected; a list is not short for that.
+        if found is None or len(found.rows) < k or self._doubted(query, found, allowed):
+            # A graph may not lead to as many items as there are, or to others than the nearest, and
+            # a filter may strike out more than expected; a list is not short or wrong for that.
             if plan.kind not in ("exact", "exact_rows"):
                 plan = self._exact_plan(allowed)
             found = self._exact.search(
                 query, k, allowed=allowed, checkpoint=checkpoint, by_rows=plan.kind == "exact_rows"
             )
         return found, plan
+
+    def _doubted(self, query: NDArray[np.float32], found: Neighbors, allowed: Allowed) -> bool:
+        return self._landmarks is not None and self._landmarks.doubt(query, found, allowed)
 
     def _exact_plan(self, allowed: Allowed) -> SearchPlan:
         # An exclusion by id alone leaves nearly everything: it is not worth making the list of
@@ -122,10 +138,13 @@ class Searcher:
         asked: bool,
         checkpoint: Checkpoint,
     ) -> SearchPlan:
-        """Choose the cheapest way; a width that was asked for rules out the scan, unless no search
-        of the graph would be short enough.
+        """Choose the scan where it takes no longer than `exact_ms_max`, else the cheapest way; a
+        width that was asked for rules out the scan, unless no search of the graph would be short
+        enough.
         """
         scan_ns = math.inf if asked else self._costs.exact(allowed)[0]
+        if scan_ns <= 1e6 * self._options.exact_ms_max:
+            return self._exact_plan(allowed)
         fetched = k + len(allowed.excluded)
         if allowed.held is None and fetched <= self._options.fetched_max:
             width = max(ef, min(fetched, allowed.size))

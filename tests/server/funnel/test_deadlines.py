@@ -151,7 +151,7 @@ def spied(generation: Generation, kernels: Kernels) -> Iterator[Generation]:
         exact=searcher._exact,
         graph=Spied(searcher._graph, "nearest", kernels.begin),  # type: ignore[arg-type]
         costs=searcher._costs,
-        options=SearcherOptions(exact_items_max=10_000, fetched_max=4_096, ef=50),
+        options=SearcherOptions(exact_items_max=10_000, exact_ms_max=0.0, fetched_max=4_096, ef=50),
     )
 
     def model(loaded: LoadedModel) -> LoadedModel:

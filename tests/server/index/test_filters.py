@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from random_requests import FILTERS
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.bundle.columns import ColumnArray
-from shortlist_server.catalog.catalog import _attribute
+from shortlist_server.catalog.columns import attribute_column
 from shortlist_server.errors import AttributeTypeMismatch, UnknownAttribute
 from shortlist_server.funnel.filter import (
     AllOf,
@@ -57,7 +57,8 @@ SIZE = 10
 
 def filters(cache_masks: int = 100) -> AttributeFilters:
     columns = {
-        name: _attribute(ColumnArray.of(name, kind, cells)) for name, (kind, cells) in CELLS.items()
+        name: attribute_column(ColumnArray.of(name, kind, cells))
+        for name, (kind, cells) in CELLS.items()
     }
     return AttributeFilters(columns, SIZE, FilterOptions(cache_bytes_max=9 * SIZE * cache_masks))
 
@@ -269,7 +270,7 @@ def test_an_item_without_a_value_fulfils_no_condition() -> None:
 
 def test_codes_of_an_item_are_equal_where_its_values_are() -> None:
     for kind, cells in CELLS.values():
-        column: AttributeColumn = _attribute(ColumnArray.of("x", kind, cells))
+        column: AttributeColumn = attribute_column(ColumnArray.of("x", kind, cells))
         assert column.size == SIZE
         for row, other in itertools.product(range(SIZE), repeat=2):
             same = column.codes_of(row).tolist() == column.codes_of(other).tolist()

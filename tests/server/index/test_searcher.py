@@ -72,7 +72,12 @@ Make = Callable[..., Searcher]
 @pytest.fixture
 def make(vectors: np.ndarray, graph: NotingGraph) -> Make:
     def searcher(
-        *, exact_items_max: int = 0, fetched_max: int = 4_096, ef: int = 50, **costs: float
+        *,
+        exact_items_max: int = 0,
+        exact_ms_max: float = 0.0,
+        fetched_max: int = 4_096,
+        ef: int = 50,
+        **costs: float,
     ) -> Searcher:
         known = {
             "scan_ns": 1_000.0,
@@ -87,7 +92,10 @@ def make(vectors: np.ndarray, graph: NotingGraph) -> Make:
             graph=graph,  # type: ignore[arg-type]
             costs=SearchCosts(**(known | costs)),
             options=SearcherOptions(
-                exact_items_max=exact_items_max, fetched_max=fetched_max, ef=ef
+                exact_items_max=exact_items_max,
+                exact_ms_max=exact_ms_max,
+                fetched_max=fetched_max,
+                ef=ef,
             ),
         )
 
@@ -135,6 +143,8 @@ def test_nothing_allowed_is_found_without_a_search(
         ({"fetched_max": 40}, 0.5, "filtered"),
         ({"scan_ns": 0.1, "gather_ns": 9.0}, 0.5, "exact"),
         ({"scan_ns": 0.3, "gather_ns": 0.4}, 0.1, "exact_rows"),
+        ({"exact_ms_max": 3.1}, 1.0, "exact"),
+        ({"exact_ms_max": 2.9}, 1.0, "hnsw"),
         ({"exact_items_max": COUNT}, 1.0, "exact"),
         ({"exact_items_max": COUNT - 1}, 1.0, "hnsw"),
         ({"exact_items_max": COUNT, "gather_ns": 100.0}, 0.5, "exact_rows"),
@@ -316,7 +326,9 @@ def test_no_graph_search_is_planned_that_is_expected_to_take_longer_than_three_m
         exact=ExactIndex(vectors, "inner_product"),
         graph=graph,  # type: ignore[arg-type]
         costs=costs,
-        options=SearcherOptions(exact_items_max=0, fetched_max=fetched_max, ef=50),
+        options=SearcherOptions(
+            exact_items_max=0, exact_ms_max=0.0, fetched_max=fetched_max, ef=50
+        ),
     )
     found, plan = search(searcher, vectors[0], k, of, ef=ef)
     assert len(found.rows) == min(k, of.count)
