@@ -96,7 +96,7 @@ async def _measure(target: str, seconds: float) -> dict[str, Any]:
     print(f"saturation {saturation:.0f}/s")
     rates = []
     for share in SHARES:
-        found = await _open_loop(ask, share * saturation, seconds)
+        found = await open_loop(ask, share * saturation, seconds)
         rates.append({"share": share, "offered": share * saturation, **found})
         print(json.dumps(rates[-1]))
     for channel in channels:
@@ -104,7 +104,8 @@ async def _measure(target: str, seconds: float) -> dict[str, Any]:
     return {"saturation": saturation, "rates": rates}
 
 
-async def _open_loop(ask: Any, rate: float, seconds: float) -> dict[str, Any]:
+async def open_loop(ask: Any, rate: float, seconds: float) -> dict[str, Any]:
+    """Ask at random at a rate; returns how the calls ended, and how long the answered ones took."""
     draw = np.random.default_rng(3)
     latencies: list[float] = []
     ends: Counter[str] = Counter()

@@ -4,7 +4,9 @@ with the items as they have become.
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +225,24 @@ def test_a_snapshot_never_changes(tmp_path: Path) -> None:
         live.refresh()
     for at, requests, answers in kept:
         assert [ask(at, *request)[1:] for request in requests] == answers
+
+
+def test_a_snapshot_that_nobody_holds_is_gone_at_once(tmp_path: Path) -> None:
+    """Each holds masks of the whole catalogue: the collector would come too late."""
+    draw = random.Random(6)
+    base = loaded(world_of(tmp_path, first_items()))
+    log = ListLog(base.bundle.sha256)
+    live = LiveGeneration(base, types_pb2.BundleId(), log, filter_cache_bytes=1 << 20)
+    names = [f"i{number}" for number in range(90)]
+    gc.disable()
+    try:
+        left = []
+        for number in range(5):
+            log.write({draw.choice(names): drawn_item(draw, number, with_vector=True)})
+            live.refresh()
+            for _ in range(20):
+                ask(live.snapshot, *drawn_request(draw, names))
+            left.append(weakref.ref(live.snapshot.catalog))
+        assert [ref() is None for ref in left] == [True] * 4 + [False]
+    finally:
+        gc.enable()
