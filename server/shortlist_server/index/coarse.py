@@ -18,6 +18,8 @@ CHUNK_NUMBERS = 1 << 21
 so that a deadline is noticed in time.
 """
 EPSILON = float(np.finfo(np.float32).eps)
+TINY = float(np.finfo(np.float32).smallest_normal)
+"""Below it float32 rounds by a fixed step, not by a share of the number, or to 0."""
 
 
 class CoarseScan(Protocol):
@@ -81,7 +83,7 @@ class Float32Scan:
         """
         if self._metric == "l2":
             return 0.0  # the same function
-        return len(query) * EPSILON * length(query) * self._length_max
+        return len(query) * (EPSILON * length(query) * self._length_max + TINY)
 
 
 def length(vector: NDArray[np.float32]) -> float:

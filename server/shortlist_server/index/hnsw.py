@@ -157,9 +157,11 @@ class HnswIndex:
         """
         if self._metric != "inner_product":
             return query
-        length = float(np.linalg.norm(query.astype(np.float64)))
+        # In float64: what makes a query of length 1e-38 longer is more than float32 holds.
+        whole = query.astype(np.float64)
+        length = float(np.linalg.norm(whole))
         scale = self._length_max / length if length else 0.0
-        return np.append(query * scale, 0).astype(np.float32)
+        return np.append(whole * scale, 0).astype(np.float32)
 
 
 class _EfGate:

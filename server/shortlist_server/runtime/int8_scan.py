@@ -16,7 +16,14 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.index.coarse import EPSILON, CoarseScan, Float32Scan, length, length_max
+from shortlist_server.index.coarse import (
+    EPSILON,
+    TINY,
+    CoarseScan,
+    Float32Scan,
+    length,
+    length_max,
+)
 from shortlist_server.index.vector_index import Checkpoint, Metric
 from shortlist_server.runtime.onnx_session import open_model
 from shortlist_server.runtime.onnx_writer import Node, model
@@ -112,7 +119,9 @@ class Int8Scan:
         if self._distance:
             reach = asked + self._around_max
             between = reach * (reach + whole + self._length_max)
-        return quantised + (len(query) + ROUNDINGS) * EPSILON * between
+        # What is too small for that rounds by a fixed step, before it is scaled and after.
+        steps = TINY * (1 + self._around_max)
+        return quantised + (len(query) + ROUNDINGS) * (EPSILON * between + steps)
 
     def _part(self, vectors: NDArray[np.float32]) -> bytes:
         """Return a model that scores some of the items, and note how far off it may be."""

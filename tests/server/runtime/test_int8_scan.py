@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shortlist_server.funnel.allowed import Allowed, Selection
 from shortlist_server.index.coarse import Float32Scan
 from shortlist_server.index.exact import ExactIndex
-from shortlist_server.index.vector_index import Metric, similarity
+from shortlist_server.index.vector_index import Metric, best_first, similarity
 from shortlist_server.runtime import int8_scan
 from shortlist_server.runtime.int8_scan import Int8Scan, faster_scan
 
@@ -35,6 +35,8 @@ def worlds(draw: st.DrawFn) -> tuple[Vectors, Vectors, Metric]:
     query = items[random.integers(count)] + random.standard_normal(dimension) * draw(
         st.sampled_from([0.0, 0.1, 10.0])
     )
+    if metric == "inner_product":
+        query *= draw(st.sampled_from([1.0, 1e-38, 1e-42]))
     if metric == "cosine":
         items /= np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
         query /= max(float(np.linalg.norm(query)), 1e-9)
@@ -70,6 +72,20 @@ def test_search_on_it_finds_what_a_search_without_it_finds(
         found = coarse.search(query, k, allowed=allowed, checkpoint=go_on)
         np.testing.assert_array_equal(found.rows, plain.rows)
         np.testing.assert_array_equal(found.scores, plain.scores)
+
+
+def test_scores_too_small_for_all_digits_are_searched_as_exactly() -> None:
+    random = np.random.default_rng(0)
+    items = (random.standard_normal((3_000, 64)) * 1e-3).astype(np.float32)
+    scan, allowed = Int8Scan(items, "inner_product"), Allowed(len(items))
+    for scale in (1e-38, 1e-42, 1e-44):
+        for query in (random.standard_normal((10, 64)) * scale).astype(np.float32):
+            scores = similarity(items, query, "inner_product")
+            for coarse in (scan, None):
+                index = ExactIndex(items, "inner_product", coarse)
+                found = index.search(query, 10, allowed=allowed, checkpoint=go_on)
+                true = best_first(np.arange(len(items)), scores, 10)
+                np.testing.assert_array_equal(found.rows, true.rows)
 
 
 def test_few_items_are_left_to_compare_again() -> None:
