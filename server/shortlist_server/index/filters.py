@@ -303,7 +303,9 @@ def value_fits(value: Scalar, kind: str) -> bool:
     if kind == "bool" or isinstance(value, bool):
         return kind == "bool" and isinstance(value, bool)
     if kind == "double":
-        return isinstance(value, (int, float))
+        # Rounded, an integer beyond 2^53 would match what is not equal to it. Python compares an
+        # int with a float exactly.
+        return isinstance(value, (int, float)) and float(value) == value
     return isinstance(value, int if kind == "int64" else str)
 
 
@@ -338,9 +340,15 @@ def _check_condition(condition: Condition, column: AttributeColumn) -> None:
         if not value_fits(value, column.element_kind):
             raise AttributeTypeMismatch(
                 _value_field(condition, position),
-                expected=f"{column.element_kind}, the type of {name}",
+                expected=_expected(column.element_kind, value, name),
                 got=f"{_type_name(value)} {value!r}"[:200],
             )
+
+
+def _expected(kind: str, value: Scalar, name: str) -> str:
+    exactly = kind == "double" and isinstance(value, int) and not isinstance(value, bool)
+    between = ": an integer beyond 2^53 only where a double holds it exactly" if exactly else ""
+    return f"{kind}, the type of {name}{between}"
 
 
 def _value_field(condition: Condition, position: int) -> str:

@@ -218,6 +218,8 @@ def test_not_all_masks_are_kept_whatever_the_bound() -> None:
         (IsIn(attribute="texts", values=("a",)), "contains or exists", "is_in"),
         (IsIn(attribute="number", values=(1, 2.0)), "int64, the type of number", "double 2.0"),
         (IsIn(attribute="number", values=(True,)), "int64, the type of number", "bool True"),
+        (IsIn(attribute="price", values=(2**53 + 1,)), "beyond 2^53", "int64 9007199254740993"),
+        (Range(attribute="price", high=-(2**63) + 1), "beyond 2^53", "int64 -9223372036854775807"),
         (IsIn(attribute="on", values=(1,)), "bool, the type of on", "int64 1"),
         (Range(attribute="text", high=3), "string, the type of text", "int64 3"),
         (Contains(attribute="numbers", value="1"), "int64, the type of numbers", "string '1'"),
@@ -245,6 +247,14 @@ def test_values_fit_attributes_of_their_own_type_and_integers_doubles() -> None:
         (of, kind) for of, value in values.items() for kind in values if value_fits(value, kind)
     }
     assert fitting == {(kind, kind) for kind in values} | {("int64", "double")}
+
+
+def test_integers_fit_doubles_where_a_double_holds_them_exactly() -> None:
+    holds = (2**53 - 1, 2**53, -(2**53), 2**53 + 2, 2**62, -(2**63))
+    assert all(value_fits(value, "double") for value in holds)
+    between = (2**53 + 1, -(2**53) - 1, 2**62 + 1, 2**63 - 1)
+    assert not any(value_fits(value, "double") for value in between)
+    assert all(value_fits(value, "int64") for value in between)
 
 
 def test_unknown_attribute_lists_those_of_a_similar_name_first() -> None:

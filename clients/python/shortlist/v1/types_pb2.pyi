@@ -628,8 +628,8 @@ class Filter(google.protobuf.message.Message):
     """A condition on the attributes of items, or several joined. Exactly one kind is set. At most 16 levels deep, a
     condition by itself being one, and 1,024 conditions and lists in all. An attribute that the bundle does not declare is
     INVALID_ARGUMENT, with those of a similar name; so is a value of another type (an int64_value is accepted for a double
-    attribute). An item without a value for an attribute fulfils no condition on it, and so is matched where the condition
-    stands under `none_of`.
+    attribute where a double holds it exactly: always up to 2^53). An item without a value for an attribute fulfils no
+    condition on it, and so is matched where the condition stands under `none_of`.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
