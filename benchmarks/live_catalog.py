@@ -66,8 +66,8 @@ async def _measure(
     target: str, seconds: float, share: float, items_per_second: int
 ) -> dict[str, Any]:
     async with grpc.aio.insecure_channel(target) as channel:
-        stub: Any = RecommendationServiceStub(channel)  # type: ignore[no-untyped-call]
-        catalog: Any = catalog_pb2_grpc.CatalogServiceStub(channel)  # type: ignore[no-untyped-call]
+        stub: Any = RecommendationServiceStub(channel)
+        catalog: Any = catalog_pb2_grpc.CatalogServiceStub(channel)
 
         async def ask(number: int) -> float:
             request = pb.RecommendRequest(

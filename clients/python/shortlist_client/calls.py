@@ -24,7 +24,14 @@ from shortlist_client.requests import (
     sources_to_proto,
     weights_to_proto,
 )
-from shortlist_client.values import count, flag, revision, text, texts
+from shortlist_client.values import (
+    count,
+    optional_flag,
+    optional_texts,
+    revision,
+    text,
+    texts,
+)
 
 
 def recommend(
@@ -34,24 +41,24 @@ def recommend(
     limit: int | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
-    exact: bool = False,
-    sources: Sequence[Source | str] = (),
+    exact: bool | None = None,
+    sources: Sequence[Source | str] | None = None,
     filter: Filter | None = None,  # noqa: A002  # the field's own name
     excluded_filter: Filter | None = None,
-    excluded_item_ids: Collection[str] = (),
-    exclude_seen: bool = True,
+    excluded_item_ids: Collection[str] | None = None,
+    exclude_seen: bool | None = None,
     score_min: float | None = None,
     diversity: float | None = None,
-    caps: Mapping[str, int] | Sequence[Cap] = (),
-    pinned_items: Sequence[PinnedItem | str] = (),
+    caps: Mapping[str, int] | Sequence[Cap] | None = None,
+    pinned_items: Sequence[PinnedItem | str] | None = None,
     temperature: float | None = None,
     seed: int | None = None,
-    attributes: Collection[str] = (),
+    attributes: Collection[str] | None = None,
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
-    strict: bool = False,
-    explain: bool = False,
-    debug: bool = False,
+    strict: bool | None = None,
+    explain: bool | None = None,
+    debug: bool | None = None,
     min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
@@ -72,24 +79,27 @@ def recommend(
             takes longer. None leaves it, and the choice between graph search and exact scan, to the
             server.
         exact: Compare every item, so that no neighbour can be missed. Not together with `ef`.
+            None: False, as for all that is True or False here but `exclude_seen`.
         sources: Where candidates come from, in this order, at most 16: Nearest(), Popularity(), ...
-            or the name of a source that the bundle configures. None at all: the bundle's own list.
+            or the name of a source that the bundle configures. None, or no sources: the bundle's
+            own list.
         filter: Which items may be in the answer, see `attribute`. None: all.
         excluded_filter: Items that must not be in the answer: those that this filter matches.
-        excluded_item_ids: Items that must not be in the answer, at most 100,000.
-        exclude_seen: Whether items that the user has already seen are left out.
+        excluded_item_ids: Items that must not be in the answer, at most 100,000. None: none.
+        exclude_seen: Whether items that the user has already seen are left out. None: they are.
         score_min: Least score of an item in the answer, pinned ones exempt. None: any.
         diversity: How much the items should differ from each other, 0..1, by maximal marginal
             relevance. None: 0, not at all.
         caps: Most items that may share a value of an attribute, 1..500: `{"genres": 3}`. At most
-            16.
+            16. None: none.
         pinned_items: Items with a fixed place, at most 100: ids, which take the first free places
             in turn, or PinnedItem. What is filtered or excluded is not pinned either.
+            None: none.
         temperature: Draws the order at random, each next item in proportion to
             exp(score / temperature): 0..1e6, on the scale of the scores. None: 0, the best first.
         seed: Of that draw, 64 bits: the same request with it gets the same answer. None: the
             server's choice, in `info.seed`.
-        attributes: Names of the item attributes to return; `["*"]` returns all.
+        attributes: Names of the item attributes to return; `["*"]` returns all. None: none.
         context: Features of the situation, by the name that the bundle declares under `context.`.
         output_weights: Weights of the ranker's outputs in the ranking score. Outputs not named
             weigh 0; none at all means the bundle's own weights.
@@ -125,11 +135,11 @@ def recommend(
                 temperature=temperature,
                 seed=seed,
             ),
-            attributes=texts(attributes, "attributes"),
+            attributes=optional_texts(attributes, "attributes"),
             output_weights=weights_to_proto(output_weights),
-            strict=flag(strict, "strict"),
-            explain=flag(explain, "explain"),
-            debug=flag(debug, "debug"),
+            strict=optional_flag(strict, "strict"),
+            explain=optional_flag(explain, "explain"),
+            debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.recommendations_from_proto,
@@ -144,17 +154,17 @@ def retrieve(
     user: User | str | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
-    exact: bool = False,
-    sources: Sequence[Source | str] = (),
+    exact: bool | None = None,
+    sources: Sequence[Source | str] | None = None,
     filter: Filter | None = None,  # noqa: A002  # the field's own name
     excluded_filter: Filter | None = None,
-    excluded_item_ids: Collection[str] = (),
-    exclude_seen: bool = True,
-    attributes: Collection[str] = (),
+    excluded_item_ids: Collection[str] | None = None,
+    exclude_seen: bool | None = None,
+    attributes: Collection[str] | None = None,
     context: Mapping[str, FeatureValue] | None = None,
-    strict: bool = False,
-    explain: bool = False,
-    debug: bool = False,
+    strict: bool | None = None,
+    explain: bool | None = None,
+    debug: bool | None = None,
     min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
@@ -196,10 +206,10 @@ def retrieve(
             ),
             filter=filter_to_proto(filter, "filter"),
             sources=sources_to_proto(sources),
-            attributes=texts(attributes, "attributes"),
-            strict=flag(strict, "strict"),
-            explain=flag(explain, "explain"),
-            debug=flag(debug, "debug"),
+            attributes=optional_texts(attributes, "attributes"),
+            strict=optional_flag(strict, "strict"),
+            explain=optional_flag(explain, "explain"),
+            debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.candidates_from_proto,
@@ -213,13 +223,13 @@ def rank(
     *,
     item_ids: Collection[str],
     user: User | str | None = None,
-    excluded_item_ids: Collection[str] = (),
-    attributes: Collection[str] = (),
+    excluded_item_ids: Collection[str] | None = None,
+    attributes: Collection[str] | None = None,
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
-    strict: bool = False,
-    explain: bool = False,
-    debug: bool = False,
+    strict: bool | None = None,
+    explain: bool | None = None,
+    debug: bool | None = None,
     min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
@@ -250,12 +260,12 @@ def rank(
         request=recommendation_pb2.RankRequest(
             query=query_to_proto(query, user, context),
             item_ids=texts(item_ids, "item_ids"),
-            excluded_item_ids=texts(excluded_item_ids, "excluded_item_ids"),
-            attributes=texts(attributes, "attributes"),
+            excluded_item_ids=optional_texts(excluded_item_ids, "excluded_item_ids"),
+            attributes=optional_texts(attributes, "attributes"),
             output_weights=weights_to_proto(output_weights),
-            strict=flag(strict, "strict"),
-            explain=flag(explain, "explain"),
-            debug=flag(debug, "debug"),
+            strict=optional_flag(strict, "strict"),
+            explain=optional_flag(explain, "explain"),
+            debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.ranking_from_proto,
@@ -270,12 +280,12 @@ def find_similar_items(
     limit: int | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
-    exact: bool = False,
+    exact: bool | None = None,
     filter: Filter | None = None,  # noqa: A002  # the field's own name
-    excluded_item_ids: Collection[str] = (),
-    attributes: Collection[str] = (),
-    strict: bool = False,
-    debug: bool = False,
+    excluded_item_ids: Collection[str] | None = None,
+    attributes: Collection[str] | None = None,
+    strict: bool | None = None,
+    debug: bool | None = None,
     min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
@@ -310,11 +320,11 @@ def find_similar_items(
             item_id=text(item_id, "item_id"),
             limit=count(limit, "limit"),
             retrieval=retrieval_to_proto(candidate_count, ef, exact),
-            excluded_item_ids=texts(excluded_item_ids, "excluded_item_ids"),
+            excluded_item_ids=optional_texts(excluded_item_ids, "excluded_item_ids"),
             filter=filter_to_proto(filter, "filter"),
-            attributes=texts(attributes, "attributes"),
-            strict=flag(strict, "strict"),
-            debug=flag(debug, "debug"),
+            attributes=optional_texts(attributes, "attributes"),
+            strict=optional_flag(strict, "strict"),
+            debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
         ),
         read=responses.similar_items_from_proto,

@@ -35,6 +35,8 @@ from shortlist_client.values import (
     int64,
     invalid,
     number,
+    optional_flag,
+    optional_texts,
     position,
     text,
     texts,
@@ -130,23 +132,23 @@ def weights_to_proto(weights: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def retrieval_to_proto(
-    candidate_count: int | None, ef: int | None, exact: bool
+    candidate_count: int | None, ef: int | None, exact: bool | None
 ) -> types_pb2.RetrievalOptions:
     """Return the message of how candidates are retrieved."""
     return types_pb2.RetrievalOptions(
         candidate_count=count(candidate_count, "retrieval.candidate_count"),
         ef=count(ef, "retrieval.ef"),
-        exact=flag(exact, "retrieval.exact"),
+        exact=optional_flag(exact, "retrieval.exact"),
     )
 
 
 def exclusions_to_proto(
-    item_ids: Collection[str], *, seen: bool, filter_: Filter | None
+    item_ids: Collection[str] | None, *, seen: bool | None, filter_: Filter | None
 ) -> types_pb2.Exclusions:
     """Return the message of what must not be in an answer."""
     return types_pb2.Exclusions(
-        item_ids=texts(item_ids, "exclusions.item_ids"),
-        seen=flag(seen, "exclusions.seen"),
+        item_ids=optional_texts(item_ids, "exclusions.item_ids"),
+        seen=None if seen is None else flag(seen, "exclusions.seen"),
         filter=filter_to_proto(filter_, "exclusions.filter"),
     )
 
@@ -235,8 +237,10 @@ def _condition_to_proto(condition: Filter, field: str) -> types_pb2.Filter:
     raise invalid(field, "a filter of this package", condition)
 
 
-def sources_to_proto(sources: Sequence[Source | str]) -> list[types_pb2.SourceOptions]:
+def sources_to_proto(sources: Sequence[Source | str] | None) -> list[types_pb2.SourceOptions]:
     """Return the messages of the sources of candidates; none means the bundle's own list."""
+    if sources is None:
+        return []
     if isinstance(sources, str | bytes) or not isinstance(sources, Sequence):
         raise invalid("sources", "a list of sources", sources)
     return [_source_to_proto(source, f"sources[{place}]") for place, source in enumerate(sources)]
@@ -282,8 +286,8 @@ def selection_to_proto(
     *,
     score_min: float | None,
     diversity: float | None,
-    caps: Mapping[str, int] | Sequence[Cap],
-    pinned_items: Sequence[PinnedItem | str],
+    caps: Mapping[str, int] | Sequence[Cap] | None,
+    pinned_items: Sequence[PinnedItem | str] | None,
     temperature: float | None,
     seed: int | None,
 ) -> types_pb2.SelectionOptions | None:
@@ -291,8 +295,8 @@ def selection_to_proto(
     selection = types_pb2.SelectionOptions(
         score_min=_optional_number(score_min, "selection.score_min"),
         diversity=_optional_number(diversity, "selection.diversity") or 0.0,
-        caps=_caps_to_proto(caps),
-        pinned_items=_pinned_items_to_proto(pinned_items),
+        caps=[] if caps is None else _caps_to_proto(caps),
+        pinned_items=[] if pinned_items is None else _pinned_items_to_proto(pinned_items),
     )
     if temperature is not None or seed is not None:
         field = "selection.exploration"

@@ -123,6 +123,11 @@ def texts(values: Collection[str], field: str) -> list[str]:
     return [text(value, f"{field}[{place}]") for place, value in enumerate(values)]
 
 
+def optional_texts(values: Collection[str] | None, field: str) -> list[str]:
+    """Return the strings as a list; none for None. Raises like `texts`."""
+    return [] if values is None else texts(values, field)
+
+
 def number(value: object, field: str) -> float:
     """Return a finite number as a float.
 
@@ -209,6 +214,11 @@ def flag(value: object, field: str) -> bool:
     if not isinstance(value, bool):
         raise invalid(field, "True or False", value)
     return value
+
+
+def optional_flag(value: object, field: str) -> bool:
+    """Return the bool itself; False for None. Raises like `flag`."""
+    return value is not None and flag(value, field)
 
 
 def _list_to_proto(values: list[object] | tuple[object, ...], field: str) -> types_pb2.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -24,6 +25,7 @@ from shortlist_client import (
     Nearest,
     OutOfRange,
     PinnedItem,
+    RecommendRequest,
     ShortlistError,
     User,
     attribute,
@@ -367,9 +369,44 @@ def test_what_is_not_asked_for_is_left_to_the_server(sent: Callable[..., Any]) -
     expected = recommendation_pb2.RecommendRequest(
         query=types_pb2.Query(user=types_pb2.UserQuery(id="42")),
         retrieval=types_pb2.RetrievalOptions(),
-        exclusions=types_pb2.Exclusions(seen=True),
+        exclusions=types_pb2.Exclusions(),
     )
     assert sent("recommend", user="42") == expected
+
+
+@pytest.mark.parametrize("method", BUILDS)
+def test_none_is_the_default_of_every_option_and_may_be_said(
+    sent: Callable[..., Any], method: str
+) -> None:
+    parameters = inspect.signature(BUILDS[method]).parameters.values()
+    options = [option for option in parameters if option.default is not option.empty]
+    assert [option.name for option in options if option.default is not None] == []
+    needed: dict[str, Any] = {
+        "rank": {"item_ids": ["50"]},
+        "find_similar_items": {"item_id": "50"},
+        "recommend_batch": {"requests": [RecommendRequest()]},
+    }.get(method, {})
+    said = {option.name: None for option in options}
+    assert sent(method, **needed, **said) == sent(method, **needed)
+
+
+def test_none_is_the_default_of_every_field_of_a_row_and_may_be_said(
+    sent: Callable[..., Any],
+) -> None:
+    said = dict.fromkeys((field.name for field in dataclasses.fields(RecommendRequest)), None)
+    row = RecommendRequest(**wrong(said))
+    assert row == RecommendRequest()
+    assert sent("recommend_batch", [row]) == sent("recommend_batch", [RecommendRequest()])
+
+
+def test_seen_items_are_kept_or_left_out_only_where_the_caller_says(
+    sent: Callable[..., Any],
+) -> None:
+    assert not sent("recommend", user="42").exclusions.HasField("seen")
+    for said in (True, False):
+        exclusions = sent("recommend", user="42", exclude_seen=said).exclusions
+        assert exclusions.HasField("seen")
+        assert exclusions.seen is said
 
 
 @pytest.mark.parametrize("method", WITH_QUERY)
@@ -480,7 +517,7 @@ def wrong(value: object) -> Any:
         ({"candidate_count": 0}, "retrieval.candidate_count", OutOfRange),
         ({"ef": 1.5}, "retrieval.ef", InvalidValue),
         ({"exact": 1}, "retrieval.exact", InvalidValue),
-        ({"exclude_seen": None}, "exclusions.seen", InvalidValue),
+        ({"exclude_seen": 0}, "exclusions.seen", InvalidValue),
         ({"excluded_item_ids": "9"}, "exclusions.item_ids", InvalidValue),
         ({"attributes": "*"}, "attributes", InvalidValue),
         ({"output_weights": {"rating": "1"}}, 'output_weights["rating"]', InvalidValue),

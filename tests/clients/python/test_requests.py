@@ -269,7 +269,7 @@ def test_a_list_that_is_not_selected_in_any_way_has_no_selection() -> None:
         ({"seed": 2**63}, "selection.exploration.seed", OutOfRange),
         ({"seed": 1.5}, "selection.exploration.seed", InvalidValue),
         ({"explain": 1}, "explain", InvalidValue),
-        ({"debug": None}, "debug", InvalidValue),
+        ({"debug": "yes"}, "debug", InvalidValue),
     ],
 )
 def test_what_the_wire_cannot_hold_is_refused_by_field(
