@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -214,7 +215,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             bundle = f"{at.identity.name} {at.identity.version}"
             trace.answered(request_id, answer, last, bundle)
         if self._observe is not None and request is not None:
-            self._observe(answer)
+            self._observe(replace(answer, stages=(*answer.stages, last)))
         if self._recorder is not None and request is not None:
             spent_ns = budget.now_ns() - budget.begin_ns
             self._recorder.record(request, response.items, response.info, spent_ns)

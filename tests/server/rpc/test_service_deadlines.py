@@ -11,6 +11,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.errors import DeadlineExceeded
 from shortlist_server.funnel.budget import Budget
+from shortlist_server.funnel.types import Answer
 from shortlist_server.generation import Generation
 from shortlist_server.rpc import recommendation_service, respond
 from shortlist_server.rpc.recommendation_service import RecommendationService
@@ -151,3 +152,14 @@ async def test_each_answer_is_recorded_once_with_its_request(
         (REQUEST, [item.id for item in rows[0].items]),
         (diverse, [item.id for item in rows[2].items]),
     ]
+
+
+async def test_stages_are_observed_with_the_one_that_writes_the_answer(
+    service: RecommendationService,
+) -> None:
+    observed: list[Answer] = []
+    service._observe = observed.append
+    answer = await service.Recommend(REQUEST, Context())  # type: ignore[arg-type]
+    (seen,) = observed
+    assert [stage.name for stage in seen.stages] == [stage.name for stage in answer.info.stages]
+    assert seen.stages[-1].name == "response"
