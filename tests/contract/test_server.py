@@ -336,6 +336,40 @@ def test_draining_turns_health_first_and_finishes_calls_in_flight(
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+def reason_of(error: grpc.RpcError) -> str:
+    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info.reason
+
+
+def test_calls_that_drain_ms_does_not_suffice_for_end_as_shutting_down(
+    generation: Generation, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = StalledSource(nearest_of(generation))
+    running = serve(altered(generation, nearest=source), drain_ms=50)
+    with grpc.insecure_channel(running.target) as channel:
+        stub = RecommendationServiceStub(channel)
+        batch = pb.BatchRecommendRequest(requests=[pb.RecommendRequest(), REQUEST, REQUEST])
+        rows = stub.BatchRecommend(batch, timeout=20)
+        assert next(rows).HasField("error")
+        lists = stub.StreamRecommend(pb.StreamRecommendRequest(request=REQUEST), timeout=20)
+        assert source.begun.acquire(timeout=10)
+        single = stub.Recommend.future(REQUEST, timeout=20)
+        assert source.begun.acquire(timeout=10)
+        running.drain()
+        failures = [single.exception(timeout=10)]
+        for responses in (rows, lists):
+            with pytest.raises(grpc.RpcError) as caught:
+                next(responses)
+            failures.append(caught.value)
+        source.gate.set()
+    for failure in failures:
+        assert failure.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(failure) == "SHUTTING_DOWN"
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 def test_every_reason_has_its_example() -> None:
     """The comments of the enum are what callers read: each value but the first shows its
     ErrorInfo.

@@ -122,6 +122,33 @@ def test_interrupt_stops_the_server_without_a_traceback(serving: Serving) -> Non
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("threads", ["0", "2"])
+def test_batch_that_is_cut_off_is_told_so_and_leaves_no_traceback(
+    tiny_bundle: Path, threads: str
+) -> None:
+    settings = ("--drain-notice-ms", "0", "--drain-ms", "0", "--compute-threads", threads)
+    serving = Serving(tiny_bundle, *settings)
+    request = pb.RecommendRequest(query=types.Query(user=types.UserQuery(id="u1")))
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{serving.port}") as channel:
+            stub = RecommendationServiceStub(channel)
+            batch = pb.BatchRecommendRequest(requests=[request] * 1_024)
+            calls = [stub.BatchRecommend(batch, timeout=30) for _ in range(4)]
+            assert [next(call).HasField("response") for call in calls] == [True] * 4
+            serving.process.send_signal(signal.SIGTERM)
+            for call in calls:
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(call)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+                details = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+                assert b"SHUTTING_DOWN" in details
+        _, log = serving.process.communicate(timeout=30)
+    finally:
+        serving.kill()
+    assert serving.process.returncode == 0, log
+    assert "Traceback" not in log
+
+
 def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> None:
     program = (
         "import sys, pathlib\n"

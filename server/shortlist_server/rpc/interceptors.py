@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeAlias
 
 import grpc
@@ -47,6 +47,32 @@ class CallTracer(Protocol):
         """Return the trace of a call that begins now, by the metadata of its request."""
 
 
+class _Running:
+    """A call in flight."""
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        assert task is not None
+        self.task = task
+        self.works = False
+        """Whether its task is in the hands of the method, and so may be cancelled."""
+        self.cut = False
+        """Whether it was cancelled since the server stops, not since its caller has gone."""
+
+    @contextlib.contextmanager
+    def cut_off_as_shutting_down(self) -> Iterator[None]:
+        """Raise ShuttingDown where what is inside is cut off."""
+        self.works = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.cut:
+                raise
+            self.task.uncancel()
+            raise ShuttingDown from None
+        finally:
+            self.works = False
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Admits calls, and surrounds the handlers of Shortlist's own services."""
 
@@ -64,21 +90,28 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._tracer = tracer
         self._access_log = access_log
         self._wrapped: dict[str, Handler] = {}
-        self._in_flight = 0
-        self._refusing = False
+        self._running: set[_Running] = set()
+        self._refusing = self._cutting = False
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new calls with ShuttingDown, and wait so long for those in flight to end."""
+        """Refuse new calls with ShuttingDown, wait so long for those in flight to end, and end
+        those that have not in the same way.
+        """
         self._refusing = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), seconds)
+        self._cutting = True
+        for running in self._running:
+            if running.works:
+                running.cut = True
+                running.task.cancel()
 
     @contextlib.asynccontextmanager
     async def _call(
         self, method: str, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[_Running]:
         """Surround one call: name it, count it, and end it in a status."""
         current_request_id.set(_request_id(context))
         begin = time.perf_counter()
@@ -88,13 +121,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             self._observer.began()
         code = grpc.StatusCode.CANCELLED  # where neither of the below is reached
         failure = status = None
-        self._in_flight += 1
+        running = _Running(asyncio.current_task())
+        self._running.add(running)
         self._idle.clear()
         try:
             try:
                 if self._refusing:
                     raise ShuttingDown
-                yield
+                with running.cut_off_as_shutting_down():
+                    yield running
                 code = grpc.StatusCode.OK
             except Exception as error:
                 failure = error
@@ -106,8 +141,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if failure is not None and status is not None:
                 await _abort(context, failure, status, method, begin)
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
+            self._running.discard(running)
+            if not self._running:
                 self._idle.set()
 
     def _ended(
@@ -185,9 +220,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            async with self._call(method, context):
+            async with self._call(method, context) as running:
                 async for response in behavior(_well_formed(request), context):
+                    # While a response is on its way the task is gRPC's: not to be cancelled.
+                    running.works = False
                     yield response
+                    running.works = True
+                    if self._cutting:
+                        raise ShuttingDown
 
         return call
 
