@@ -183,7 +183,14 @@ class AsyncClient:
             target=self._target,
             timeout_s=self._timeout_of(call),
             request_id=call.request_id,
+            is_connected=self._is_connected,
         )
+
+    def _is_connected(self) -> bool:
+        state = grpc.ChannelConnectivity.SHUTDOWN
+        if self._channel is not None and not self._closed:
+            state = self._channel.get_state()
+        return state is grpc.ChannelConnectivity.READY
 
     def _open_stubs(self) -> Stubs:
         # Not in the constructor: a channel binds itself to the event loop that runs when it is

@@ -26,6 +26,7 @@ from shortlist_client.connection import (
     channel_options,
     checked_tls,
     credentials,
+    is_connected,
     sent_metadata,
 )
 from shortlist_client.errors import ShortlistError
@@ -166,6 +167,7 @@ class Client:
             target=self._target,
             timeout_s=self._timeout_of(call),
             request_id=call.request_id,
+            is_connected=partial(is_connected, self._channel),
         )
 
 

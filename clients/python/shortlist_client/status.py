@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,7 +84,12 @@ class FailedCall(Protocol):
 
 
 def error_from_call(
-    call: FailedCall, *, target: str, timeout_s: float, request_id: str
+    call: FailedCall,
+    *,
+    target: str,
+    timeout_s: float,
+    request_id: str,
+    is_connected: Callable[[], bool],
 ) -> errors.ShortlistError:
     """Return the error that a failed call becomes.
 
@@ -93,11 +98,17 @@ def error_from_call(
         target: Where the call went, for the message.
         timeout_s: How long it was allowed to take, for the message.
         request_id: The id that was sent. The server's word wins, which may have made its own.
+        is_connected: Tells whether there is a connection to the target now; asked where nobody
+            answered in time.
     """
     details = _read_details(call)
     code = call.code()
     text = call.details() or code.name
     reason = details.info.reason
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED and not reason and not is_connected():
+        # What the caller does about a server that is not there is not what he does about a slow
+        # one.
+        code, text = grpc.StatusCode.UNAVAILABLE, f"no connection to it within {timeout_s:g} s"
     return _error_class(code, reason, text)(
         text if reason else _explained(code, text, target=target, timeout_s=timeout_s),
         code=code,

@@ -208,7 +208,7 @@ def ask(request: pytest.FixtureRequest, fake_server: FakeServer) -> Ask:
     def ask_blocking(
         method: str, *arguments: Any, options: dict[str, Any] | None = None, **fields: Any
     ) -> Any:
-        with Client(fake_server.target, **(options or {})) as client:
+        with Client(**{"target": fake_server.target, **(options or {})}) as client:
             answer = getattr(client, method)(*arguments, **fields)
             return list(answer) if isinstance(answer, Stream) else answer
 
@@ -216,7 +216,7 @@ def ask(request: pytest.FixtureRequest, fake_server: FakeServer) -> Ask:
         method: str, *arguments: Any, options: dict[str, Any] | None = None, **fields: Any
     ) -> Any:
         async def call() -> Any:
-            async with AsyncClient(fake_server.target, **(options or {})) as client:
+            async with AsyncClient(**{"target": fake_server.target, **(options or {})}) as client:
                 answer = getattr(client, method)(*arguments, **fields)
                 if isinstance(answer, AsyncStream):
                     return [part async for part in answer]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,30 @@ def test_a_server_that_is_not_there_is_unavailable_by_name(
     with pytest.raises(Unavailable, match=f"{fake_server.target} is not available") as caught:
         ask("recommend", user="42")
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "")
+
+
+@pytest.fixture(params=["refuses", "is silent"])
+def nobody(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a port where no server is: one that refuses connections, or takes them and says
+    nothing.
+    """
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        if request.param == "is silent":
+            listening.listen()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("timeout_s", [0.02, 0.2])
+@pytest.mark.parametrize("method", ["recommend", "stream_recommend"])
+def test_who_cannot_reach_the_server_within_a_short_deadline_is_told_so(
+    ask: Ask, nobody: str, timeout_s: float, method: str
+) -> None:
+    for _ in range(2):  # and no unhandled fault of gRPC's threads, which would be a warning
+        with pytest.raises(Unavailable, match=f"{nobody} is not available: no conn") as caught:
+            ask(method, user="42", timeout_s=timeout_s, options={"target": nobody})
+        assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "")
+        assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
 def test_a_server_that_comes_back_is_found_again(start_server: Callable[..., FakeServer]) -> None:
