@@ -122,6 +122,7 @@ class RequestLog:
         self._file_end_s = 0.0
         self._warned_s = -WARNING_S
         self._warned_count = 0
+        self._failure = ""
         self._closing = threading.Event()
         _prepare(options.folder)
         self._thread = threading.Thread(target=self._work, name="request log", daemon=True)
@@ -162,7 +163,8 @@ class RequestLog:
         if self._thread.is_alive():
             logger.warning("the request log could not be written in %.0f s", CLOSING_S)
         elif self.dropped_count:
-            logger.warning("the request log dropped %d requests in all", self.dropped_count)
+            dropped = self.dropped_count
+            logger.warning("the request log dropped %d requests in all%s", dropped, self._failure)
 
     def _in_sample(self, request_id: str) -> bool:
         # By the id, so that a request and its retries are in or out alike, on every replica.
@@ -200,13 +202,22 @@ class RequestLog:
         """Run a step; where it fails the file is given up, with the rows that are in it."""
         try:
             step()
+        except OSError as error:
+            # Of a disk that is full every file fails: `_warn` says so, once in a while.
+            self._give_up()
+            self._failure = f"; it cannot write: {error}"
         except Exception as error:
-            lost = self._file_rows
-            if self._file is not None:
-                self._file.abandon()
-            self._begin_anew()
-            self._writer_dropped += lost
+            lost = self._give_up()
             logger.error("the request log lost %d requests: %s", lost, error, exc_info=error)
+
+    def _give_up(self) -> int:
+        """Leave the file; returns how many requests are lost with it."""
+        lost = self._file_rows
+        if self._file is not None:
+            self._file.abandon()
+        self._begin_anew()
+        self._writer_dropped += lost
+        return lost
 
     def _begin_anew(self) -> None:
         self._file, self._batch = None, []
@@ -275,10 +286,12 @@ class RequestLog:
         dropped = self.dropped_count
         if dropped > self._warned_count and self._clock() >= self._warned_s + WARNING_S:
             logger.warning(
-                "the request log dropped %d requests since it last said so, %d in all",
+                "the request log dropped %d requests since it last said so, %d in all%s",
                 dropped - self._warned_count,
                 dropped,
+                self._failure,
             )
+            self._failure = ""
             self._warned_s, self._warned_count = self._clock(), dropped
 
 

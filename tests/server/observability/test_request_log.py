@@ -186,7 +186,51 @@ def test_disk_that_fails_loses_a_file_and_no_more(
     ]
     assert (log.written_count, log.dropped_count) == (70, 50)
     assert not list(tmp_path.glob(".*"))
-    assert "the request log lost 50 requests: [Errno 28] No space left on device" in caplog.text
+    assert {(record.levelname, record.exc_info) for record in caplog.records} == {("WARNING", None)}
+    # While it works, or when it is closed: whichever comes first.
+    (said,) = [text for text in caplog.messages if "it cannot write" in text]
+    assert said.startswith("the request log dropped 50 requests")
+    assert said.endswith("; it cannot write: [Errno 28] No space left on device")
+
+
+def test_disk_that_goes_on_failing_is_one_warning_a_minute(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, now_s, said = tmp_path / "log", [0.0], threading.Semaphore(0)
+    log = RequestLog(
+        RequestLogOptions(folder=folder, masking=Masking("keep")), clock=lambda: now_s[0]
+    )
+    folder.rmdir()
+    caplog.handler.addFilter(lambda _: said.release() or True)
+    for minute in range(3):
+        now_s[0] = 61.0 * minute
+        for request, response in exchanges(20):
+            log.record(request, response.items, response.info, 1)
+        assert said.acquire(timeout=10)
+    log.close()
+    assert log.dropped_count == 60
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [
+        ("WARNING", None)
+    ] * 4  # one a minute, and the sum
+    for record in caplog.records[:3]:
+        assert "it cannot write: [Errno 2] No such file or directory" in record.getMessage()
+
+
+def test_fault_of_the_log_itself_is_an_error_with_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(file: LogFile) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(LogFile, "finish", broken)
+    log = write_log(tmp_path, exchanges(7))
+    assert log.dropped_count == 7
+    fault = caplog.records[0]
+    assert (fault.levelname, fault.getMessage()) == (
+        "ERROR",
+        "the request log lost 7 requests: a bug",
+    )
+    assert fault.exc_info
 
 
 def test_folder_that_goes_away_loses_requests_and_nothing_else(tmp_path: Path) -> None:
