@@ -159,7 +159,7 @@ def count(value: object, field: str) -> int:
         raise invalid(field, "an integer", value)
     integer = int(value)
     if not 1 <= integer <= _INT32_MAX:
-        raise _out_of_range(field, "1 or more, or None for the server's default", value)
+        raise _out_of_range(field, "1 or more, or unset for the server's default", value)
     return integer
 
 

@@ -21,7 +21,7 @@ def in_range(field: str, value: int, maximum: int, *, default: str) -> None:
         OutOfRange: it is not; the error names the field.
     """
     if not 0 <= value <= maximum:
-        raise OutOfRange(field, expected=f"1..{maximum}, or 0 for {default}", got=str(value))
+        raise OutOfRange(field, expected=f"1..{maximum}, or unset for {default}", got=str(value))
 
 
 def count_at_most(field: str, count: int, maximum: int) -> None:

@@ -90,14 +90,14 @@ def test_an_invalid_request_names_field_expected_and_got(
             "OUT_OF_RANGE",
             BadRequest(field_violations=[violation]),  # As the server sends it: not in the way.
             field="limit",
-            expected="1..500, or 0 for 20",
+            expected="1..500, or unset for 20",
             got="501",
         )
     )
     with pytest.raises(OutOfRange) as caught:
         ask("recommend", user="42", limit=501)
     assert caught.value.field == "limit"
-    assert caught.value.expected == "1..500, or 0 for 20"
+    assert caught.value.expected == "1..500, or unset for 20"
     assert caught.value.got == "501"
 
 

@@ -34,7 +34,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """INVALID_ARGUMENT: a number, a length or a count is out of its range.
 
         {"reason": "OUT_OF_RANGE", "domain": "shortlist",
-         "metadata": {"field": "limit", "expected": "1..500, or 0 for 20", "got": "501"}}
+         "metadata": {"field": "limit", "expected": "1..500, or unset for 20", "got": "501"}}
     """
     ERROR_REASON_INVALID_VALUE: _ErrorReason.ValueType  # 3
     """INVALID_ARGUMENT: a value is not what its field takes: not a number, not finite, no kind set, contradictory.
@@ -191,7 +191,7 @@ ERROR_REASON_OUT_OF_RANGE: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: a number, a length or a count is out of its range.
 
     {"reason": "OUT_OF_RANGE", "domain": "shortlist",
-     "metadata": {"field": "limit", "expected": "1..500, or 0 for 20", "got": "501"}}
+     "metadata": {"field": "limit", "expected": "1..500, or unset for 20", "got": "501"}}
 """
 ERROR_REASON_INVALID_VALUE: ErrorReason.ValueType  # 3
 """INVALID_ARGUMENT: a value is not what its field takes: not a number, not finite, no kind set, contradictory.

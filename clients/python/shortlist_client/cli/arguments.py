@@ -117,6 +117,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser. Its result carries `run`, a function from the options to the output."""
     parser = argparse.ArgumentParser(
         prog="shortlist",
+        # argparse's own lists the options, and cuts a line where the commands stand.
+        usage="shortlist [server options] COMMAND ... [options]",
         description="Ask a Shortlist server for recommendations.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -132,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_item(subparsers)
     _add_upsert(subparsers)
     _add_delete(subparsers)
+    add_server(parser, before_command=True)
     return parser
 
 

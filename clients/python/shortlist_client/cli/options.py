@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from shortlist_client.cli import notation
+
+_TIMEOUT_S = 5.0
+"""A person at a terminal rather waits for a first, cold answer than reads an error."""
 
 
 def add_query(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +52,11 @@ def add_query(parser: argparse.ArgumentParser) -> None:
 def add_retrieval(parser: argparse.ArgumentParser) -> None:
     """Add how candidates are found."""
     parser.add_argument(
-        "--candidates", type=int, metavar="N", help="items to retrieve, 1..4,096 (default 200)"
+        "--candidates",
+        type=int,
+        metavar="N",
+        help="items that each source contributes, 1..4,096, and at least --limit where there is "
+        "one (default 200, or --limit if that is more)",
     )
     search = parser.add_mutually_exclusive_group()
     search.add_argument("--exact", action="store_true", help="compare every item")
@@ -190,49 +198,69 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
 
 
-def add_server(parser: argparse.ArgumentParser) -> None:
-    """Add where the server is."""
-    group = parser.add_argument_group("server")
+def add_server(parser: argparse.ArgumentParser, *, before_command: bool = False) -> None:
+    """Add where the server is.
+
+    Args:
+        parser: That of a command, or of what stands before it.
+        before_command: Whether it is the latter. Its values hold unless they are given again after
+            the command, whose parser has no defaults, since they would win over them.
+    """
+    group = parser.add_argument_group("server (before or after the command)")
+    target = os.environ.get("SHORTLIST_TARGET") or "127.0.0.1:8500"
+
+    def default(value: object) -> Any:
+        return value if before_command else argparse.SUPPRESS
+
     group.add_argument(
         "--target",
-        default=os.environ.get("SHORTLIST_TARGET") or "127.0.0.1:8500",
+        default=default(target),
         metavar="HOST:PORT",
-        help="default: $SHORTLIST_TARGET, else 127.0.0.1:8500 (now %(default)s)",
+        help=f"default: $SHORTLIST_TARGET, else 127.0.0.1:8500 (now {target.replace('%', '%%')})",
     )
     group.add_argument(
         "--timeout",
         type=float,
-        # A person at a terminal rather waits for a first, cold answer than reads an error.
-        default=5.0,
+        default=default(_TIMEOUT_S),
         metavar="SECONDS",
-        help="deadline, and the server's time budget (default %(default)g)",
+        help=f"deadline, and the server's time budget (default {_TIMEOUT_S:g})",
     )
-    group.add_argument("--tls", action="store_true", help="encrypt the connection")
+    group.add_argument(
+        "--tls", action="store_true", default=default(False), help="encrypt the connection"
+    )
     group.add_argument(
         "--ca-file",
         type=notation.file_bytes,
+        default=default(None),
         metavar="PEM",
         help="certificates to trust instead of the public authorities; implies --tls",
     )
     group.add_argument(
         "--certificate-file",
         type=notation.file_bytes,
+        default=default(None),
         metavar="PEM",
         help="certificate to show to a server that asks for one; implies --tls",
     )
     group.add_argument(
-        "--key-file", type=notation.file_bytes, metavar="PEM", help="its private key"
+        "--key-file",
+        type=notation.file_bytes,
+        default=default(None),
+        metavar="PEM",
+        help="its private key",
     )
     # No flag takes the key itself: other users of the machine see the arguments of a process.
     group.add_argument(
         "--api-key-file",
         dest="api_key",
         type=notation.file_line,
+        default=default(None),
         metavar="FILE",
         help="file with the API key; default: the key that $SHORTLIST_API_KEY holds",
     )
     group.add_argument(
         "--allow-plaintext-key",
         action="store_true",
+        default=default(False),
         help="send the API key without TLS to other machines, too",
     )

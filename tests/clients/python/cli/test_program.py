@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from shortlist_client.cli import main
 
 if TYPE_CHECKING:
     from tests.clients.python.conftest import Failure as FailureType
@@ -100,6 +101,41 @@ def test_wrong_usage_is_told_by_exit_code_2(
     assert caught.value.code == 2
     assert "usage: shortlist" in capsys.readouterr().err
     assert fake_server.received == []
+
+
+def test_the_server_may_be_named_before_the_command_and_after(
+    fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SHORTLIST_TARGET", "nowhere.invalid:1")
+    (tmp_path / "key").write_text("sl_before")
+    server = ("--target", fake_server.target, "--timeout", "60")
+    before = (*server, "--api-key-file", str(tmp_path / "key"))
+    assert main([*before, "stats"]) == 0
+    assert main(["stats", *before]) == 0
+    # What stands after the command wins.
+    assert main(["--target", "nowhere.invalid:2", "--timeout", "9", "stats", *before]) == 0
+    for call in fake_server.received:
+        assert call.metadata["authorization"] == "Bearer sl_before"
+        assert call.time_remaining_s > 20
+    assert len(fake_server.received) == 3
+
+
+def test_usage_says_where_the_options_of_a_command_stand(
+    shortlist: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        shortlist("--limit", "5", "recommend")
+    assert "usage: shortlist [server options] COMMAND ... [options]" in capsys.readouterr().err
+
+
+def test_messages_speak_to_who_is_at_a_shell_too(
+    shortlist: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--limit", "--candidates", "--ef"):
+        assert shortlist("recommend", "--user", "42", option, "0") == 2
+        error = capsys.readouterr().err
+        assert "expected 1 or more, or unset for the server's default" in error
+        assert "None" not in error
 
 
 def test_a_server_that_speaks_no_tls_is_one_line_too(
