@@ -41,7 +41,7 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
 
-test-faults: $(VENV)/.installed ## Run the fault tests in full: some minutes instead of seconds.
+test-faults: $(VENV)/.installed ## Run tests/faults in full (damaged bundles, random requests, kills): minutes, where make test takes seconds for it.
 	SHORTLIST_FAULTS=full $(BIN)/pytest -s tests/faults
 
 bench: $(VENV)/.installed ## Measure stages, latency and throughput; writes benchmarks/results and docs/benchmarks.md.

@@ -7,6 +7,7 @@ from collections import Counter
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
@@ -58,3 +59,25 @@ def test_arbitrary_bytes_are_no_fault_of_the_server(
     assert ends[grpc.StatusCode.INVALID_ARGUMENT] > 20
     query = types.Query(user=types.UserQuery(id="u1"))
     assert len(stub.Recommend(pb.RecommendRequest(query=query, limit=3), timeout=10).items) == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+def test_bytes_that_are_no_message_to_grpcs_own_services_are_unknown(
+    channel: grpc.Channel, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = channel.stream_stream(path, request_serializer=bytes, response_deserializer=bytes)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([b"\xff\xff\xff\xff"]), timeout=10))
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert not [key for key, _ in caught.value.trailing_metadata() or () if "details" in key]
+    health = health_pb2_grpc.HealthStub(channel)
+    answer = health.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert [record for record in caplog.records if record.exc_info] == []

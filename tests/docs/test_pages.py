@@ -50,6 +50,7 @@ RUN = (
     "recall",
     "selection",
     "sources",
+    "whole-call",
     "why-this-list",
 )
 """The pages whose examples run; `bring-your-own-model.md` has a test of its own."""
