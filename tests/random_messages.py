@@ -50,6 +50,7 @@ class RandomMessages:
             "item_id": self._item,
             "item_ids": self._item,
             "excluded_item_ids": self._item,
+            "min_revision": lambda: int(draw.random() < 0.02),
             "limit": lambda: draw.choice((0, 1, 3, 10, 60, 500)),
             "candidate_count": lambda: draw.choice((0, 0, 60, 500)),
             "event_count": lambda: draw.choice((0, 1, 10)),

@@ -14,14 +14,14 @@ from shortlist_client.options import CatalogItem
 from shortlist_client.requests import values_to_proto
 from shortlist_client.responses import bundle_id_from_proto, values_from_proto
 from shortlist_client.status import error_from_row
-from shortlist_client.values import flag, invalid, number, revision, text, texts
+from shortlist_client.values import invalid, number, optional_flag, revision, text, texts
 
 
 def upsert_items(
     items: Iterable[CatalogItem],
     *,
     idempotency_key: str | None = None,
-    strict: bool = False,
+    strict: bool | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[catalog_pb2.UpsertItemsRequest, catalog_pb2.UpsertItemsResponse, results.ItemChanges]:
@@ -49,7 +49,7 @@ def upsert_items(
         request=catalog_pb2.UpsertItemsRequest(
             items=[_item_to_proto(item, f"items[{place}]") for place, item in enumerate(items)],
             idempotency_key=_key(idempotency_key),
-            strict=flag(strict, "strict"),
+            strict=optional_flag(strict, "strict"),
         ),
         read=partial(_changes_from_proto, request_id=call_id),
         request_id=call_id,
@@ -90,7 +90,7 @@ def delete_items(
 def get_item(
     item_id: str,
     *,
-    with_vector: bool = False,
+    with_vector: bool | None = None,
     min_revision: int | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
@@ -112,7 +112,7 @@ def get_item(
         method=lambda stubs: stubs.catalog.GetItem,
         request=catalog_pb2.GetItemRequest(
             item_id=text(item_id, "item_id"),
-            with_vector=flag(with_vector, "with_vector"),
+            with_vector=optional_flag(with_vector, "with_vector"),
             min_revision=revision(min_revision, "min_revision"),
         ),
         read=_served_from_proto,

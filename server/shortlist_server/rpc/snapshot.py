@@ -14,6 +14,9 @@ from shortlist_server.funnel.arrays import ByRow
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.funnel import Funnel
 
+REVISION_WAIT_S_MAX = 2.0
+"""Longest wait for a revision: what is not seen by then is seen late, if ever."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -62,11 +65,12 @@ async def snapshot_of(serving: Serving, min_revision: int, budget: Budget) -> Sn
     """Return what a request is answered from, once it is of the revision asked for.
 
     Raises:
-        RevisionNotReached: it is not when half of the budget is gone.
+        RevisionNotReached: it is not when half of the budget, or `REVISION_WAIT_S_MAX`, is gone.
     """
     if serving.snapshot.revision < min_revision:
         try:
-            await asyncio.wait_for(serving.reached(min_revision), budget.left_s / 2)
+            patience_s = min(budget.left_s / 2, REVISION_WAIT_S_MAX)
+            await asyncio.wait_for(serving.reached(min_revision), patience_s)
         except TimeoutError:
             reached = serving.snapshot.revision
             raise RevisionNotReached(wanted=min_revision, reached=reached) from None
