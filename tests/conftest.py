@@ -16,6 +16,7 @@ from shortlist_exporters.export import export_bundle
 from shortlist_server import app
 from shortlist_server.config import ServerConfig
 from shortlist_server.generation import Generation, load_generation
+from shortlist_server.labels import LabeledGenerations
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.telemetry import make_tracing
 
@@ -60,7 +61,9 @@ def generation(tiny_bundle: Path) -> Generation:
 class RunningServer:
     """A server in a thread with an event loop of its own."""
 
-    def __init__(self, bundle: Path, generation: Generation, **settings: object) -> None:
+    def __init__(
+        self, bundle: Path, generation: Generation | LabeledGenerations, **settings: object
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -81,14 +84,15 @@ class RunningServer:
             wait_s_max=60.0,
             standing_s_max=60.0,
         )
-        self.live = app.follow(self.config, generation)
+        stable = generation if isinstance(generation, Generation) else generation.stable
+        self.live = app.follow(self.config, stable)
         self.tracing = make_tracing(self.config)
         self.target = self._call(self._start(generation))
 
     def _call(self, coroutine: object) -> str:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
 
-    async def _start(self, generation: Generation) -> str:
+    async def _start(self, generation: Generation | LabeledGenerations) -> str:
         self._server = app.build_server(
             self.config, generation, self.compute, live=self.live, tracing=self.tracing
         )

@@ -69,6 +69,7 @@ class RandomMessages:
             "item_count_max": lambda: draw.choice((1, 2, 500)),
             "position": lambda: draw.randrange(3),
             "name": lambda: draw.choice(("", "a", "b", "nearest", "popularity")),
+            "bundle_label": lambda: draw.choice(("",) * 8 + ("stable", "stable", "canary", "blue")),
             "service": lambda: draw.choice(("", "shortlist.v1.RecommendationService")),
         }
 

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from shortlist.v1 import bundle_pb2
+
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
-from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.generation import Generation, GenerationOptions
+from shortlist_server.labels import LabeledGenerations, ServingSet, load_generations
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
@@ -24,9 +27,9 @@ from shortlist_server.observability.tracing import Tracing
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
+from shortlist_server.rpc.generations import CANARY
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
-from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import certificates, make_access, refuse_early
 from shortlist_server.telemetry import make_tracing
@@ -46,6 +49,20 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
     )
 
 
+def serving_set(config: ServerConfig) -> ServingSet:
+    """Return which bundles the configuration serves.
+
+    Raises:
+        ConfigError: there would be a canary beside a live catalogue, whose changes it does not see:
+            it would recommend items that were deleted.
+    """
+    if config.canary_bundle is not None and config.catalog_store is not None:
+        raise ConfigError("canary_bundle: expected none beside catalog_store, got both")
+    return ServingSet(
+        stable=config.bundle, canary=config.canary_bundle, canary_share=config.canary_share
+    )
+
+
 async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port: None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -61,9 +78,11 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     """
     begin = time.perf_counter()
     refuse_early(config)
+    serving = serving_set(config)
     recorder = request_log(config)
     tracing = make_tracing(config)
-    generation = load_generation(config.bundle, generation_options(config))
+    loaded = load_generations(serving, generation_options(config))
+    generation = loaded.stable
     live = follow(config, generation)
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
@@ -75,7 +94,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         standing_s_max=config.wait_ms_standing / 1e3,
     )
     metrics = Metrics() if config.metrics_listen else None
-    server = build_server(config, generation, compute, recorder, metrics, live, tracing)
+    server = build_server(config, loaded, compute, recorder, metrics, live, tracing)
     stop_metrics = None
     if metrics is not None and config.metrics_listen:
         watch(metrics, generation, compute, recorder, live, tracing)
@@ -101,7 +120,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     if live is not None:
         live.close()
         live.store.close()
-    generation.close()
+    loaded.close()
     if recorder is not None:
         recorder.close()
     if tracing is not None:
@@ -252,52 +271,61 @@ def request_log(config: ServerConfig) -> RequestLog | None:
     )
 
 
+def bundle_info(generation: Generation) -> bundle_pb2.BundleInfo:
+    """Return the description of a generation's bundle."""
+    manifest = generation.bundle.manifest
+    identity = respond.bundle_id(manifest, generation.bundle.sha256)
+    return respond.bundle_info(manifest, generation.catalog, identity)
+
+
 def build_server(
     config: ServerConfig,
-    generation: Generation,
+    loaded: Generation | LabeledGenerations,
     compute: ComputePool,
     recorder: Recorder | None = None,
     metrics: Metrics | None = None,
     live: LiveGeneration | None = None,
     tracing: Tracing | None = None,
 ) -> Server:
-    """Return a server of one generation that does not listen yet; call it inside the event loop.
+    """Return a server that does not listen yet; call it inside the event loop.
 
     Args:
         config: The configuration.
-        generation: What answers.
+        loaded: What answers.
         compute: Where it is computed.
         recorder: Keeps requests; None where they are not kept.
         metrics: Counts calls and answers; None where nobody asks.
-        live: The same generation, following its store; None where its items do not change.
+        live: The stable generation, following its store; None where its items do not change.
         tracing: Makes spans; None where there are none.
     """
-    manifest = generation.bundle.manifest
-    identity = respond.bundle_id(manifest, generation.bundle.sha256)
-    serving: Serving = live or Unchanging(
-        Snapshot(
-            funnel=generation.funnel,
-            catalog=generation.catalog,
-            identity=identity,
-            embeddings=generation.items.embeddings,
-        )
-    )
+    if isinstance(loaded, Generation):
+        loaded = LabeledGenerations(stable=loaded)
+    generation, generations = loaded.stable, loaded.serving(live)
     return Server(
         recommendation=RecommendationService(
-            serving=serving,
+            generations=lambda: generations,
             compute=compute,
             default_timeout_s=config.default_timeout_ms / 1e3,
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
         ),
         catalog=CatalogService(
-            serving=serving,
+            serving=generations.stable,
             changing=live,
             store=None if live is None else live.store,
             monitor=generation.monitor,
             default_timeout_s=config.default_timeout_ms / 1e3,
         ),
-        bundle=BundleService(respond.bundle_info(manifest, generation.catalog, identity)),
+        bundle=BundleService(
+            bundle_info(generation),
+            []
+            if loaded.canary is None
+            else [
+                bundle_pb2.LabeledBundle(
+                    label=CANARY, bundle=bundle_info(loaded.canary), share=loaded.canary_share
+                )
+            ],
+        ),
         options=ServerOptions(
             listen=config.listen,
             message_bytes_max=config.message_bytes_max,

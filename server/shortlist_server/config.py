@@ -33,6 +33,16 @@ class ServerConfig(BaseSettings):
     bundle: Path
     """Folder of the bundle to serve."""
 
+    canary_bundle: Path | None = None
+    """Folder of a bundle that answers a share of the users, and callers who ask for `canary`. None,
+    the default, serves none. Changes the answers of those.
+    """
+
+    canary_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the users whom `canary_bundle` answers, by a hash of the user's id: the same user
+    always, and a larger share only adds users.
+    """
+
     listen: str = "127.0.0.1:8500"
     """Address to listen on, HOST:PORT; port 0 takes a free one. IPv6 as [::1]:8500."""
 

@@ -20,6 +20,7 @@
         - ApiKeyInvalid         its key is not one of this server's
         - ScopeMissing          its key does not open what it asks for
       - RateLimited             its key is used more often than it may be
+      - LabelNotLoaded          no bundle has the label that a request asks for
       - ItemNotFound            none of the items that a query needs is known
       - DeadlineExceeded        the time budget is gone
       - Overloaded              as many requests wait as are admitted
@@ -212,6 +213,16 @@ class RateLimited(ShortlistError):
             f"{retry_delay_ms} ms"
         )
         self.retry_delay_ms = retry_delay_ms
+
+
+class LabelNotLoaded(ShortlistError):
+    """No bundle has the label that a request asks for."""
+
+    def __init__(self, field: str, *, expected: str, got: str) -> None:
+        self.field = field
+        self.expected = f"the label of a bundle that is loaded: {expected}"
+        self.got = got
+        super().__init__(f"{field}: expected {self.expected}, got {got}")
 
 
 class ItemNotFound(ShortlistError):

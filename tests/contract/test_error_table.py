@@ -89,6 +89,10 @@ BY_REQUEST: dict[str, tuple[pb.RecommendRequest, Code]] = {
         pb.RecommendRequest(query=USER, filter=named("year", string_value="1999")),
         Code.INVALID_ARGUMENT,
     ),
+    "LABEL_NOT_LOADED": (
+        pb.RecommendRequest(query=USER, bundle_label="canary"),
+        Code.FAILED_PRECONDITION,
+    ),
     "UNKNOWN_SOURCE": (
         pb.RecommendRequest(query=USER, sources=[types.SourceOptions(name="trendy")]),
         Code.INVALID_ARGUMENT,

@@ -16,6 +16,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.errors import BundleError, ShortlistError
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.labels import LabeledGenerations
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.runtime.compute import ComputePool
@@ -85,9 +86,7 @@ async def answers(generation: Generation, compute: ComputePool) -> dict[str, int
     identity = respond.bundle_id(manifest, generation.bundle.sha256)
     respond.bundle_info(manifest, generation.catalog, identity)
     service = RecommendationService(
-        funnel=generation.funnel,
-        catalog=generation.catalog,
-        identity=identity,
+        generations=LabeledGenerations(stable=generation).serving,
         compute=compute,
         default_timeout_s=20,
     )

@@ -60,6 +60,7 @@ def recommend(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
+    bundle_label: str = "",
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -109,6 +110,8 @@ def recommend(
         debug: Return the query that was answered: `info.answered_query`.
         min_revision: Least revision of the catalogue to answer from, as `upsert_items` returns it:
             the call waits for it. None: none.
+        bundle_label: Which of the loaded bundles answers: `stable` or `canary`. Empty: the server's
+            choice; `info.bundle_label` says which.
         timeout_s: Deadline of this call, retries included. None: the client's.
         request_id: Id of this request in the server's logs and answer, printable ASCII. None: a new
             one.
@@ -141,6 +144,7 @@ def recommend(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
+            bundle_label=text(bundle_label, "bundle_label"),
         ),
         read=responses.recommendations_from_proto,
         request_id=checked_request_id(request_id),
@@ -166,6 +170,7 @@ def retrieve(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
+    bundle_label: str = "",
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -190,6 +195,7 @@ def retrieve(
         explain: Return what was fed to the models.
         debug: Return the query that was answered.
         min_revision: Least revision of the catalogue to answer from.
+        bundle_label: Which of the loaded bundles answers.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -211,6 +217,7 @@ def retrieve(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
+            bundle_label=text(bundle_label, "bundle_label"),
         ),
         read=responses.candidates_from_proto,
         request_id=checked_request_id(request_id),
@@ -231,6 +238,7 @@ def rank(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
+    bundle_label: str = "",
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[recommendation_pb2.RankRequest, recommendation_pb2.RankResponse, results.Ranking]:
@@ -249,6 +257,7 @@ def rank(
         explain: Return what was fed to the models.
         debug: Return the query that was answered.
         min_revision: Least revision of the catalogue to answer from.
+        bundle_label: Which of the loaded bundles answers.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -267,6 +276,7 @@ def rank(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
+            bundle_label=text(bundle_label, "bundle_label"),
         ),
         read=responses.ranking_from_proto,
         request_id=checked_request_id(request_id),
@@ -287,6 +297,7 @@ def find_similar_items(
     strict: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
+    bundle_label: str = "",
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -308,6 +319,7 @@ def find_similar_items(
         strict: Refuse what is unknown.
         debug: Return the query that was answered.
         min_revision: Least revision of the catalogue to answer from.
+        bundle_label: Which of the loaded bundles answers.
         timeout_s: Deadline of this call.
         request_id: Id of this request.
 
@@ -326,6 +338,7 @@ def find_similar_items(
             strict=optional_flag(strict, "strict"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
+            bundle_label=text(bundle_label, "bundle_label"),
         ),
         read=responses.similar_items_from_proto,
         request_id=checked_request_id(request_id),

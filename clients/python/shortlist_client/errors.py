@@ -21,6 +21,7 @@
         - ApiKeyInvalid           its key is not one of the server's
       x PermissionDenied          the caller may not make this call
         - ScopeMissing            its API key does not open `scope`
+      - LabelNotLoaded            the server has no bundle of the label asked for
       - NotFound                  none of the items that a query needs is known
       - DeadlineExceeded          the time was gone before the answer came
       x Overloaded                too busy: come back after `retry_delay_s`
@@ -194,6 +195,10 @@ class ScopeMissing(PermissionDenied):
     def scope(self) -> str:
         """The scope that the key lacks; several, of which one is enough, joined by ` or `."""
         return self.metadata.get("scope", "")
+
+
+class LabelNotLoaded(ShortlistError):
+    """The server has no bundle of the label asked for; a retry gives the same error."""
 
 
 class NotFound(ShortlistError):

@@ -199,6 +199,7 @@ def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
             for fed in info.model_inputs
         ),
         catalog_revision=info.catalog_revision,
+        bundle_label=info.bundle_label,
     )
 
 

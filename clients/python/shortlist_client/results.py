@@ -149,6 +149,8 @@ class AnswerInfo:
     """What the models were fed for the query as a whole. Empty without `explain`."""
     catalog_revision: int = 0
     """Revision of the catalogue that was answered from; 0 where nothing was ever changed."""
+    bundle_label: str = "stable"
+    """Label of the bundle that answered: `stable` or `canary`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

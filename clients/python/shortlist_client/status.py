@@ -42,6 +42,7 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "CATALOG_UNAVAILABLE": errors.CatalogUnavailable,
     "REVISION_NOT_REACHED": errors.RevisionNotReached,
     "CATALOG_READ_ONLY": errors.CatalogReadOnly,
+    "LABEL_NOT_LOADED": errors.LabelNotLoaded,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {

@@ -60,6 +60,7 @@ class Metrics:
         self._degraded = self._counter(
             "degraded", "Parts of the funnel that answers did without.", "stage", "reason"
         )
+        self._answers = self._counter("answers", "Answers by the bundle that gave them.", "label")
         self._short = self._counter("short_lists", "Answers of too few items.", "reason")
         self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
         self._candidates = Histogram(
@@ -90,8 +91,9 @@ class Metrics:
         self._of(self._calls, method, code).inc()
         self._of(self._call_seconds, method).observe(seconds)
 
-    def answered(self, answer: Answer) -> None:
-        """Count what an answer was made of."""
+    def answered(self, answer: Answer, label: str) -> None:
+        """Count what an answer was made of, and the label of the bundle that gave it."""
+        self._of(self._answers, label).inc()
         for stage in answer.stages:
             self._of(self._stages, stage.name, stage.outcome.value).inc()
             if stage.outcome is Outcome.OK:

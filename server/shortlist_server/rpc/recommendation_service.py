@@ -17,9 +17,10 @@ from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
 from shortlist_server.observability.current_call import current_request_id, current_trace
 from shortlist_server.rpc import access, check, convert, respond
+from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.respond_query import fill_answered_query
 from shortlist_server.rpc.row_error import fill_row_error
-from shortlist_server.rpc.snapshot import Serving, Snapshot, snapshot_of
+from shortlist_server.rpc.snapshot import Snapshot, snapshot_of
 from shortlist_server.runtime.compute import ComputePool
 
 logger = logging.getLogger(__name__)
@@ -50,22 +51,22 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
     def __init__(
         self,
         *,
-        serving: Serving,
+        generations: Callable[[], Generations],
         compute: ComputePool,
         default_timeout_s: float,
         recorder: Recorder | None = None,
-        observe: Callable[[Answer], None] | None = None,
+        observe: Callable[[Answer, str], None] | None = None,
     ) -> None:
         """Take what requests are answered from, and the threads to compute in.
 
         Args:
-            serving: What requests are answered from.
+            generations: Returns what a request that arrives now is answered from.
             compute: Where the funnel runs.
             default_timeout_s: Budget of calls without a deadline.
             recorder: Keeps requests; None where they are not kept.
-            observe: Told of each answer.
+            observe: Told of each answer, and of the label of the bundle that gave it.
         """
-        self._serving = serving
+        self._generations = generations
         self._compute = compute
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
@@ -78,7 +79,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget = self._budget(context)
         access.check_details(request)
         check.recommend_request(request)
-        at = await snapshot_of(self._serving, request.min_revision, budget)
+        at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.recommend_options(request)
         compute = self._compute.of(waits=at.funnel.waits(options))
         answer = await compute(at.funnel.recommend, query, options, budget)
@@ -94,7 +95,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         asked = request.request
         access.check_details(asked)
         check.recommend_request(asked)
-        at = await snapshot_of(self._serving, asked.min_revision, budget)
+        at = await self._snapshot(asked, budget)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
         waits = at.funnel.waits(options)
         compute = self._compute.of(waits=waits)
@@ -126,7 +127,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 check.recommend_request(row)
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
-                at = await snapshot_of(self._serving, row.min_revision, budget)
+                at = await self._snapshot(row, budget, row_id)
                 compute = self._compute.of(waits=at.funnel.waits(options), behind=True)
                 answer = await compute(at.funnel.recommend, query, options, budget)
                 self._filled(at, row, message.response, answer, options, budget, request_id=row_id)
@@ -140,7 +141,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget = self._budget(context)
         access.check_details(request)
         check.retrieve_request(request)
-        at = await snapshot_of(self._serving, request.min_revision, budget)
+        at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.retrieve_options(request)
         compute = self._compute.of(waits=at.funnel.waits(options))
         answer = await compute(at.funnel.retrieve, query, options, budget)
@@ -151,7 +152,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget = self._budget(context)
         access.check_details(request)
         check.rank_request(request)
-        at = await snapshot_of(self._serving, request.min_revision, budget)
+        at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.rank_options(request)
         item_ids = tuple(request.item_ids)
         answer = await self._compute.run(at.funnel.rank, query, item_ids, options, budget)
@@ -165,10 +166,23 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         budget = self._budget(context)
         access.check_details(request)
         check.find_similar_items_request(request)
-        at = await snapshot_of(self._serving, request.min_revision, budget)
+        at = await self._snapshot(request, budget)
         query, options = convert.similar_query(request), convert.similar_options(request)
         answer = await self._compute.run(at.funnel.retrieve, query, options, budget)
         return self._filled(at, request, pb.FindSimilarItemsResponse(), answer, options, budget)
+
+    async def _snapshot(self, request: Request, budget: Budget, request_id: str = "") -> Snapshot:
+        """Return what a request is answered from: the bundle whose turn it is, as it stands at the
+        revision that the request asks for.
+        """
+        similar = isinstance(request, pb.FindSimilarItemsRequest)
+        label, serving = self._generations().choose(
+            label=request.bundle_label,
+            user_id="" if similar else request.query.user.id,
+            request_id=request_id or current_request_id.get(),
+        )
+        at = await snapshot_of(serving, request.min_revision, budget)
+        return at if at.label == label else replace(at, label=label)
 
     def _budget(self, context: Context, *, rows: int = 1) -> Budget:
         remaining = context.time_remaining()
@@ -205,6 +219,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         )
         respond.fill_info(answer, last, at.identity, request_id, response.info)
         response.info.catalog_revision = at.revision
+        response.info.bundle_label = at.label
         if options.debug:
             message = response.info.answered_query
             fill_answered_query(answer, options, budget.seconds, at.catalog, message)
@@ -215,7 +230,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             bundle = f"{at.identity.name} {at.identity.version}"
             trace.answered(request_id, answer, last, bundle)
         if self._observe is not None and request is not None:
-            self._observe(replace(answer, stages=(*answer.stages, last)))
+            self._observe(replace(answer, stages=(*answer.stages, last)), at.label)
         if self._recorder is not None and request is not None:
             spent_ns = budget.now_ns() - budget.begin_ns
             self._recorder.record(request, response.items, response.info, spent_ns)

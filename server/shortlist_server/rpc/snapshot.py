@@ -31,6 +31,8 @@ class Snapshot:
     """Embedding of each row of the catalogue, [rows, dimension] float32."""
     revision: int = 0
     """Revision of the catalogue; 0 where nothing was ever changed."""
+    label: str = "stable"
+    """Label of the generation: `stable` or `canary`."""
 
 
 class Serving(Protocol):

@@ -18,6 +18,7 @@ from shortlist_server.errors import (
     CatalogUnavailable,
     DeadlineExceeded,
     ItemNotFound,
+    LabelNotLoaded,
     Overloaded,
     RateLimited,
     RequestError,
@@ -73,6 +74,13 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 code=grpc.StatusCode.NOT_FOUND,
                 message=f"{field}: expected {expected}, got {got}",
                 details=(_info("UNKNOWN_ITEM", field=field, expected=expected, got=got),),
+            )
+        case LabelNotLoaded():
+            field, expected, got = map(_short, (error.field, error.expected, error.got))
+            return CallStatus(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                message=f"{field}: expected {expected}, got {got}",
+                details=(_info("LABEL_NOT_LOADED", field=field, expected=expected, got=got),),
             )
         case DeadlineExceeded():
             return CallStatus(

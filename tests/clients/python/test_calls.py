@@ -137,6 +137,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
         score_min=3.5,
         diversity=0.25,
         caps={"genres": 3},
@@ -159,6 +160,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
         selection=types_pb2.SelectionOptions(
             score_min=3.5,
             diversity=0.25,
@@ -189,6 +191,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
         attributes=["*"],
         context=CONTEXT,
         strict=True,
@@ -202,6 +205,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
         attributes=["*"],
         strict=True,
     )
@@ -222,6 +226,7 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
     )
     expected = recommendation_pb2.RankRequest(
         query=QUERY_ON_THE_WIRE,
@@ -233,6 +238,7 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         explain=True,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
     )
     assert request == expected
     assert unset_fields(request) == set()
@@ -254,6 +260,7 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         filter=RECENT,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
     )
     expected = recommendation_pb2.FindSimilarItemsRequest(
         item_id="50",
@@ -265,6 +272,7 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
         filter=RECENT_ON_THE_WIRE,
         debug=True,
         min_revision=7,
+        bundle_label="canary",
     )
     assert request == expected
     assert unset_fields(request) == set()

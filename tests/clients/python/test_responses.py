@@ -239,6 +239,7 @@ INFO_SENT = types_pb2.AnswerInfo(
     seed=0,
     match_count=0,
     answered_query=ANSWERED_SENT,
+    bundle_label="canary",
     model_inputs=[
         types_pb2.ModelInputs(
             model="query_tower",
@@ -301,6 +302,7 @@ INFO = AnswerInfo(
     seed=0,
     match_count=0,
     answered_query=ANSWERED,
+    bundle_label="canary",
     model_inputs=(ModelInputs(model="query_tower", inputs={"user_age": (36.0,)}),),
 )
 

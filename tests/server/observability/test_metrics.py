@@ -63,8 +63,8 @@ def test_an_answer_is_counted_by_what_it_was_made_of(generation: Generation) -> 
     answer = answer_of(generation, "u3", Options(limit=4, candidate_count=8, sources=sources))
     late = Degradation(stage="retrieval", reason=DegradedReason.OUT_OF_TIME, message="late")
     metrics = Metrics()
-    metrics.answered(replace(answer, degraded=(late,), shortfall=Shortfall.CAPS))
-    metrics.answered(answer_of(generation, "nobody", Options(limit=4, candidate_count=8)))
+    metrics.answered(replace(answer, degraded=(late,), shortfall=Shortfall.CAPS), "stable")
+    metrics.answered(answer_of(generation, "nobody", Options(limit=4, candidate_count=8)), "canary")
     found = samples(metrics)
     for stage in ("query", "retrieval", "select"):
         assert found["shortlist_stages_total", Outcome.OK.value, stage] == 2
@@ -75,6 +75,8 @@ def test_an_answer_is_counted_by_what_it_was_made_of(generation: Generation) -> 
     assert found["shortlist_degraded_total", "OUT_OF_TIME", "retrieval"] == 1
     assert found["shortlist_short_lists_total", "CAPS"] == 1
     assert found["shortlist_cold_starts_total", "NOTHING"] == 1
+    assert found["shortlist_answers_total", "stable"] == 1
+    assert found["shortlist_answers_total", "canary"] == 1
     assert found["shortlist_candidates_count",] == 2
     wanted = sum(
         next(stage.items_out for stage in one.stages if stage.name == "retrieval")

@@ -14,6 +14,7 @@ from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.types import Answer
 from shortlist_server.generation import Generation
 from shortlist_server.rpc import recommendation_service, respond
+from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.rpc.snapshot import Snapshot, Unchanging
 from shortlist_server.runtime.compute import ComputePool
@@ -65,12 +66,16 @@ async def service(generation: Generation, catalog: LateCatalog) -> Any:
     compute = ComputePool(threads=0, waiting_max=0)
     funnel = altered(generation, catalog=catalog).funnel
     yield RecommendationService(
-        serving=Unchanging(
-            Snapshot(
-                funnel=funnel,
-                catalog=generation.catalog,
-                identity=respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256),
-                embeddings=generation.items.embeddings,
+        generations=lambda: Generations(
+            stable=Unchanging(
+                Snapshot(
+                    funnel=funnel,
+                    catalog=generation.catalog,
+                    identity=respond.bundle_id(
+                        generation.bundle.manifest, generation.bundle.sha256
+                    ),
+                    embeddings=generation.items.embeddings,
+                )
             )
         ),
         compute=compute,

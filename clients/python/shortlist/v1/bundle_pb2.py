@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from shortlist.v1 import types_pb2 as shortlist_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/bundle.proto\x12\x0cshortlist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18shortlist/v1/types.proto\"\x18\n\x16GetActiveBundleRequest\"C\n\x17GetActiveBundleResponse\x12(\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\"\xd3\x03\n\nBundleInfo\x12\"\n\x02id\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdata_name\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_simulated\x18\x04 \x01(\x08\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x30\n\x0fitem_attributes\x18\t \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12)\n\x08\x66\x65\x61tures\x18\n \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12\x16\n\x0eranker_outputs\x18\x0b \x03(\t\x12K\n\x12\x66ramework_versions\x18\x0c \x03(\x0b\x32/.shortlist.v1.BundleInfo.FrameworkVersionsEntry\x1a\x38\n\x16\x46rameworkVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\tFieldInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.shortlist.v1.ValueType2o\n\rBundleService\x12^\n\x0fGetActiveBundle\x12$.shortlist.v1.GetActiveBundleRequest\x1a%.shortlist.v1.GetActiveBundleResponseBi\n\x10\x64\x65v.shortlist.v1B\x0b\x42undleProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/bundle.proto\x12\x0cshortlist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18shortlist/v1/types.proto\"\x18\n\x16GetActiveBundleRequest\"p\n\x17GetActiveBundleResponse\x12(\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12+\n\x06others\x18\x02 \x03(\x0b\x32\x1b.shortlist.v1.LabeledBundle\"W\n\rLabeledBundle\x12\r\n\x05label\x18\x01 \x01(\t\x12(\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12\r\n\x05share\x18\x03 \x01(\x01\"\xd3\x03\n\nBundleInfo\x12\"\n\x02id\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdata_name\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_simulated\x18\x04 \x01(\x08\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x30\n\x0fitem_attributes\x18\t \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12)\n\x08\x66\x65\x61tures\x18\n \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12\x16\n\x0eranker_outputs\x18\x0b \x03(\t\x12K\n\x12\x66ramework_versions\x18\x0c \x03(\x0b\x32/.shortlist.v1.BundleInfo.FrameworkVersionsEntry\x1a\x38\n\x16\x46rameworkVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\tFieldInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.shortlist.v1.ValueType2o\n\rBundleService\x12^\n\x0fGetActiveBundle\x12$.shortlist.v1.GetActiveBundleRequest\x1a%.shortlist.v1.GetActiveBundleResponseBi\n\x10\x64\x65v.shortlist.v1B\x0b\x42undleProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETACTIVEBUNDLEREQUEST']._serialized_start=102
   _globals['_GETACTIVEBUNDLEREQUEST']._serialized_end=126
   _globals['_GETACTIVEBUNDLERESPONSE']._serialized_start=128
-  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_end=195
-  _globals['_BUNDLEINFO']._serialized_start=198
-  _globals['_BUNDLEINFO']._serialized_end=665
-  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_start=609
-  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_end=665
-  _globals['_FIELDINFO']._serialized_start=667
-  _globals['_FIELDINFO']._serialized_end=731
-  _globals['_BUNDLESERVICE']._serialized_start=733
-  _globals['_BUNDLESERVICE']._serialized_end=844
+  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_end=240
+  _globals['_LABELEDBUNDLE']._serialized_start=242
+  _globals['_LABELEDBUNDLE']._serialized_end=329
+  _globals['_BUNDLEINFO']._serialized_start=332
+  _globals['_BUNDLEINFO']._serialized_end=799
+  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_start=743
+  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_end=799
+  _globals['_FIELDINFO']._serialized_start=801
+  _globals['_FIELDINFO']._serialized_end=865
+  _globals['_BUNDLESERVICE']._serialized_start=867
+  _globals['_BUNDLESERVICE']._serialized_end=978
 # @@protoc_insertion_point(module_scope)

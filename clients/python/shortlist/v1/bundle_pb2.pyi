@@ -33,6 +33,39 @@ class GetActiveBundleResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     BUNDLE_FIELD_NUMBER: builtins.int
+    OTHERS_FIELD_NUMBER: builtins.int
+    @property
+    def bundle(self) -> global___BundleInfo:
+        """The description of the bundle."""
+
+    @property
+    def others(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LabeledBundle]:
+        """The bundles that are loaded beside it. Empty where there are none."""
+
+    def __init__(
+        self,
+        *,
+        bundle: global___BundleInfo | None = ...,
+        others: collections.abc.Iterable[global___LabeledBundle] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bundle", b"bundle"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "others", b"others"]) -> None: ...
+
+global___GetActiveBundleResponse = GetActiveBundleResponse
+
+@typing.final
+class LabeledBundle(google.protobuf.message.Message):
+    """A bundle that is loaded beside the stable one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: builtins.int
+    BUNDLE_FIELD_NUMBER: builtins.int
+    SHARE_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """Its label: `canary`."""
+    share: builtins.float
+    """Share of the users whom it answers, 0..1."""
     @property
     def bundle(self) -> global___BundleInfo:
         """The description of the bundle."""
@@ -40,12 +73,14 @@ class GetActiveBundleResponse(google.protobuf.message.Message):
     def __init__(
         self,
         *,
+        label: builtins.str = ...,
         bundle: global___BundleInfo | None = ...,
+        share: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["bundle", b"bundle"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bundle", b"bundle"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "label", b"label", "share", b"share"]) -> None: ...
 
-global___GetActiveBundleResponse = GetActiveBundleResponse
+global___LabeledBundle = LabeledBundle
 
 @typing.final
 class BundleInfo(google.protobuf.message.Message):

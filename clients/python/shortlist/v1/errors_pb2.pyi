@@ -169,6 +169,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
         {"reason": "CATALOG_READ_ONLY", "domain": "shortlist", "metadata": {}}
     """
+    ERROR_REASON_LABEL_NOT_LOADED: _ErrorReason.ValueType  # 25
+    """FAILED_PRECONDITION: no bundle has the label that the request asks for.
+
+        {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
+         "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -325,5 +331,11 @@ ERROR_REASON_CATALOG_READ_ONLY: ErrorReason.ValueType  # 24
 """FAILED_PRECONDITION: items cannot be changed, since the server has no store for changes.
 
     {"reason": "CATALOG_READ_ONLY", "domain": "shortlist", "metadata": {}}
+"""
+ERROR_REASON_LABEL_NOT_LOADED: ErrorReason.ValueType  # 25
+"""FAILED_PRECONDITION: no bundle has the label that the request asks for.
+
+    {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
+     "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
 """
 global___ErrorReason = ErrorReason

@@ -49,6 +49,7 @@ class RecommendRequest(google.protobuf.message.Message):
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     limit: builtins.int
     """Number of items wanted. 1..500; 0 means 20."""
     strict: builtins.bool
@@ -62,6 +63,10 @@ class RecommendRequest(google.protobuf.message.Message):
     min_revision: builtins.int
     """Least revision of the catalogue to answer from, as UpsertItems and DeleteItems return it; the call waits for it, and is
     UNAVAILABLE (REVISION_NOT_REACHED) if the server does not come to see it in time. 0, the default, asks for none.
+    """
+    bundle_label: builtins.str
+    """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
+    share of the users, always the same ones, else the stable bundle.
     """
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
@@ -115,9 +120,10 @@ class RecommendRequest(google.protobuf.message.Message):
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RecommendRequest = RecommendRequest
 
@@ -321,6 +327,7 @@ class RetrieveRequest(google.protobuf.message.Message):
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed in
     `AnswerInfo.warnings`. Default false.
@@ -331,6 +338,10 @@ class RetrieveRequest(google.protobuf.message.Message):
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
     min_revision: builtins.int
     """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
+    bundle_label: builtins.str
+    """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
+    share of the users, always the same ones, else the stable bundle.
+    """
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -370,9 +381,10 @@ class RetrieveRequest(google.protobuf.message.Message):
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "min_revision", b"min_revision", "query", b"query", "retrieval", b"retrieval", "sources", b"sources", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "min_revision", b"min_revision", "query", b"query", "retrieval", b"retrieval", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RetrieveRequest = RetrieveRequest
 
@@ -434,6 +446,7 @@ class RankRequest(google.protobuf.message.Message):
     EXPLAIN_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed.
     Default false.
@@ -444,6 +457,10 @@ class RankRequest(google.protobuf.message.Message):
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
     min_revision: builtins.int
     """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
+    bundle_label: builtins.str
+    """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
+    share of the users, always the same ones, else the stable bundle.
+    """
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -481,9 +498,10 @@ class RankRequest(google.protobuf.message.Message):
         explain: builtins.bool = ...,
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -535,6 +553,7 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     FILTER_FIELD_NUMBER: builtins.int
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the item, 1..256 bytes of UTF-8. Required; NOT_FOUND if the bundle does not know it."""
     limit: builtins.int
@@ -547,6 +566,10 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     """Whether to return the query that was answered, with all defaults filled in. Default false."""
     min_revision: builtins.int
     """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
+    bundle_label: builtins.str
+    """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
+    share of the users, always the same ones, else the stable bundle.
+    """
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
         """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list; 0 means
@@ -577,9 +600,10 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
         filter: shortlist.v1.types_pb2.Filter | None = ...,
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["filter", b"filter", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "min_revision", b"min_revision", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "min_revision", b"min_revision", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
 
 global___FindSimilarItemsRequest = FindSimilarItemsRequest
 

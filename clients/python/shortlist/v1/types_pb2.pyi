@@ -1309,6 +1309,7 @@ class AnswerInfo(google.protobuf.message.Message):
     ANSWERED_QUERY_FIELD_NUMBER: builtins.int
     MODEL_INPUTS_FIELD_NUMBER: builtins.int
     CATALOG_REVISION_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request: the caller's `x-request-id` metadata where it was sent and has at most 128 characters, else made
     by the server. Errors carry it as `x-request-id` in the trailing metadata.
@@ -1327,6 +1328,8 @@ class AnswerInfo(google.protobuf.message.Message):
     """
     catalog_revision: builtins.int
     """Revision of the catalogue that was answered from; 0 where nothing was ever changed."""
+    bundle_label: builtins.str
+    """Label of the bundle that answered: `stable` or `canary`."""
     @property
     def bundle(self) -> global___BundleId:
         """The bundle that answered."""
@@ -1374,9 +1377,10 @@ class AnswerInfo(google.protobuf.message.Message):
         answered_query: global___AnsweredQuery | None = ...,
         model_inputs: collections.abc.Iterable[global___ModelInputs] | None = ...,
         catalog_revision: builtins.int = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "bundle_label", b"bundle_label", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_match_count", b"_match_count"]) -> typing.Literal["match_count"] | None: ...
     @typing.overload

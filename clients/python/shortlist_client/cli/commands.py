@@ -51,6 +51,7 @@ def recommend(options: Namespace) -> str:
             seed=options.seed,
             explain=options.explain,
             debug=options.debug,
+            bundle_label=options.label,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -75,6 +76,7 @@ def retrieve(options: Namespace) -> str:
             sources=options.source,
             explain=options.explain,
             debug=options.debug,
+            bundle_label=options.label,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -93,6 +95,7 @@ def similar(options: Namespace) -> str:
             excluded_item_ids=options.exclude,
             filter=_read_filter(options, client.get_active_bundle),
             debug=options.debug,
+            bundle_label=options.label,
             attributes=options.attributes,
             strict=options.strict,
         )
@@ -112,6 +115,7 @@ def rank(options: Namespace) -> str:
             strict=options.strict,
             explain=options.explain,
             debug=options.debug,
+            bundle_label=options.label,
         )
     return json_report(answer) if options.json else answer_report(answer)
 

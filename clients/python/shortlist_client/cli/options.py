@@ -191,6 +191,12 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug", action="store_true", help="show the query that was answered, defaults filled in"
     )
+    parser.add_argument(
+        "--label",
+        default="",
+        metavar="LABEL",
+        help="which of the loaded bundles answers: stable or canary (default: the server's choice)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

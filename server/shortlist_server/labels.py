@@ -1,0 +1,87 @@
+"""The bundles that one process serves side by side, each under a label."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.rpc import respond
+from shortlist_server.rpc.generations import Generations
+from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSet:
+    """Which bundles are to be served."""
+
+    stable: Path
+    """Folder of the bundle that answers whoever the canary does not."""
+    canary: Path | None = None
+    canary_share: float = 0.0
+    """Share of the users whom the canary answers, 0..1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledGenerations:
+    """The loaded bundles of a serving set."""
+
+    stable: Generation
+    canary: Generation | None = None
+    canary_share: float = 0.0
+
+    def serving(self, stable: Serving | None = None) -> Generations:
+        """Return what requests are answered from.
+
+        Args:
+            stable: The stable generation where its items change; None where they do not.
+        """
+        return Generations(
+            stable=stable or unchanging(self.stable),
+            canary=None if self.canary is None else unchanging(self.canary),
+            canary_share=self.canary_share,
+        )
+
+    def close(self) -> None:
+        """End the threads of all; no request may be running."""
+        self.stable.close()
+        if self.canary is not None:
+            self.canary.close()
+
+
+def load_generations(
+    serving: ServingSet, options: GenerationOptions | None = None
+) -> LabeledGenerations:
+    """Load every bundle of a serving set.
+
+    Raises:
+        BundleError: one of them is missing, damaged, too new, or its numbers are not those of
+            training; nothing stays loaded then.
+    """
+    stable = load_generation(serving.stable, options)
+    if serving.canary is None:
+        return LabeledGenerations(stable=stable)
+    try:
+        canary = load_generation(serving.canary, options)
+    except BaseException:
+        stable.close()
+        raise
+    names = stable.bundle.manifest.name, canary.bundle.manifest.name
+    if names[0] != names[1]:
+        logger.warning("the canary is a bundle of another name: %s beside %s", names[1], names[0])
+    return LabeledGenerations(stable=stable, canary=canary, canary_share=serving.canary_share)
+
+
+def unchanging(generation: Generation) -> Unchanging:
+    """Return what requests are answered from by a generation whose items do not change."""
+    return Unchanging(
+        Snapshot(
+            funnel=generation.funnel,
+            catalog=generation.catalog,
+            identity=respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256),
+            embeddings=generation.items.embeddings,
+        )
+    )
