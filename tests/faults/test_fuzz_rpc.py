@@ -65,10 +65,12 @@ ROW_ENDS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.UNAVAILABLE,  # `min_revision`
+    grpc.StatusCode.FAILED_PRECONDITION,  # a label that no bundle has
 }
 ENDS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.OK,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNIMPLEMENTED,
