@@ -21,8 +21,8 @@ class Generations:
     """Share of the users whom the canary answers, 0..1."""
 
     def choose(self, *, label: str, user_id: str, request_id: str) -> tuple[str, Serving]:
-        """Return the label of what answers a request, and that: the caller's choice, else the canary for a share of the
-        users, else the stable bundle.
+        """Return the label of what answers a request, and that: the caller's choice, else the
+        canary for a share of the users, else the stable bundle.
 
         Args:
             label: `bundle_label` of the request; empty leaves it to the server.

@@ -175,10 +175,11 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         """Return what a request is answered from: the bundle whose turn it is, as it stands at the
         revision that the request asks for.
         """
-        similar = isinstance(request, pb.FindSimilarItemsRequest)
+        # Asked about an item, not for a user.
+        user_id = "" if isinstance(request, pb.FindSimilarItemsRequest) else request.query.user.id
         label, serving = self._generations().choose(
             label=request.bundle_label,
-            user_id="" if similar else request.query.user.id,
+            user_id=user_id,
             request_id=request_id or current_request_id.get(),
         )
         at = await snapshot_of(serving, request.min_revision, budget)
