@@ -27,6 +27,7 @@ from shortlist_client.requests import (
 from shortlist_client.values import (
     count,
     optional_flag,
+    optional_text,
     optional_texts,
     revision,
     text,
@@ -60,7 +61,7 @@ def recommend(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
-    bundle_label: str = "",
+    bundle_label: str | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -110,7 +111,7 @@ def recommend(
         debug: Return the query that was answered: `info.answered_query`.
         min_revision: Least revision of the catalogue to answer from, as `upsert_items` returns it:
             the call waits for it. None: none.
-        bundle_label: Which of the loaded bundles answers: `stable` or `canary`. Empty: the server's
+        bundle_label: Which of the loaded bundles answers: `stable` or `canary`. None: the server's
             choice; `info.bundle_label` says which.
         timeout_s: Deadline of this call, retries included. None: the client's.
         request_id: Id of this request in the server's logs and answer, printable ASCII. None: a new
@@ -144,7 +145,7 @@ def recommend(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
-            bundle_label=text(bundle_label, "bundle_label"),
+            bundle_label=optional_text(bundle_label, "bundle_label"),
         ),
         read=responses.recommendations_from_proto,
         request_id=checked_request_id(request_id),
@@ -170,7 +171,7 @@ def retrieve(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
-    bundle_label: str = "",
+    bundle_label: str | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -217,7 +218,7 @@ def retrieve(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
-            bundle_label=text(bundle_label, "bundle_label"),
+            bundle_label=optional_text(bundle_label, "bundle_label"),
         ),
         read=responses.candidates_from_proto,
         request_id=checked_request_id(request_id),
@@ -238,7 +239,7 @@ def rank(
     explain: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
-    bundle_label: str = "",
+    bundle_label: str | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[recommendation_pb2.RankRequest, recommendation_pb2.RankResponse, results.Ranking]:
@@ -276,7 +277,7 @@ def rank(
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
-            bundle_label=text(bundle_label, "bundle_label"),
+            bundle_label=optional_text(bundle_label, "bundle_label"),
         ),
         read=responses.ranking_from_proto,
         request_id=checked_request_id(request_id),
@@ -297,7 +298,7 @@ def find_similar_items(
     strict: bool | None = None,
     debug: bool | None = None,
     min_revision: int | None = None,
-    bundle_label: str = "",
+    bundle_label: str | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
@@ -338,7 +339,7 @@ def find_similar_items(
             strict=optional_flag(strict, "strict"),
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
-            bundle_label=text(bundle_label, "bundle_label"),
+            bundle_label=optional_text(bundle_label, "bundle_label"),
         ),
         read=responses.similar_items_from_proto,
         request_id=checked_request_id(request_id),

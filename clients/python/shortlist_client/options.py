@@ -146,4 +146,4 @@ class RecommendRequest:
     explain: bool | None = None
     debug: bool | None = None
     min_revision: int | None = None
-    bundle_label: str = ""
+    bundle_label: str | None = None

@@ -216,6 +216,11 @@ def flag(value: object, field: str) -> bool:
     return value
 
 
+def optional_text(value: object, field: str) -> str:
+    """Return the string itself; an empty one for None. Raises like `text`."""
+    return "" if value is None else text(value, field)
+
+
 def optional_flag(value: object, field: str) -> bool:
     """Return the bool itself; False for None. Raises like `flag`."""
     return value is not None and flag(value, field)
