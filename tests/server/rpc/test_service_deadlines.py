@@ -163,7 +163,7 @@ async def test_stages_are_observed_with_the_one_that_writes_the_answer(
     service: RecommendationService,
 ) -> None:
     observed: list[Answer] = []
-    service._observe = observed.append
+    service._observe = lambda answer, label: observed.append(answer)
     answer = await service.Recommend(REQUEST, Context())  # type: ignore[arg-type]
     (seen,) = observed
     assert [stage.name for stage in seen.stages] == [stage.name for stage in answer.info.stages]
