@@ -30,13 +30,14 @@ def run_server(
 class ServingProcess:
     """A server that is ready; leaving it ends it, as an operator would."""
 
-    def __init__(self, bundle: Path, *arguments: str | Path) -> None:
+    def __init__(self, bundle: Path, *arguments: str | Path, **environment: str) -> None:
         settings = ("--listen", "127.0.0.1:0", "--drain-notice-ms", "0", *arguments)
         self.process = subprocess.Popen(
             [*COMMAND, "serve", "--bundle", str(bundle), *map(str, settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=os.environ | environment,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
