@@ -329,6 +329,10 @@ def build_server(
         options=ServerOptions(
             listen=config.listen,
             message_bytes_max=config.message_bytes_max,
+            streams_max=config.streams_max,
+            keepalive_ms=config.keepalive_ms,
+            keepalive_timeout_ms=config.keepalive_timeout_ms,
+            ping_interval_ms_min=config.ping_interval_ms_min,
             drain_notice_s=config.drain_notice_ms / 1e3,
             drain_s=config.drain_ms / 1e3,
             certificates=certificates(config),

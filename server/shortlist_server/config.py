@@ -130,6 +130,22 @@ class ServerConfig(BaseSettings):
     message_bytes_max: int = Field(default=4 << 20, ge=1_024, le=1 << 30)
     """Largest request, in bytes; a larger one is refused before it is read."""
 
+    streams_max: int = Field(default=1_000, ge=1, le=1 << 20)
+    """Most calls at a time on one connection; more wait at the client. Only speed."""
+
+    keepalive_ms: int = Field(default=30_000, ge=100, le=86_400_000)
+    """Silence on a connection after which its other end is asked whether it is still there, in
+    milliseconds. Only speed.
+    """
+
+    keepalive_timeout_ms: int = Field(default=10_000, ge=100, le=600_000)
+    """Time to answer that, in milliseconds; then the connection is closed, and its calls end."""
+
+    ping_interval_ms_min: int = Field(default=10_000, ge=0, le=86_400_000)
+    """Least time between two such questions of a client that has nothing else to send, in
+    milliseconds; one that asks more often is disconnected.
+    """
+
     drain_notice_ms: int = Field(default=1_000, ge=0, le=600_000)
     """Time between health turning NOT_SERVING and the port closing, in milliseconds: load balancers
     look away.

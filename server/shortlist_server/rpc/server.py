@@ -46,6 +46,10 @@ class ServerOptions:
     listen: str
     """HOST:PORT; port 0 takes a free one."""
     message_bytes_max: int
+    streams_max: int
+    keepalive_ms: int
+    keepalive_timeout_ms: int
+    ping_interval_ms_min: int
     drain_notice_s: float
     drain_s: float
     certificates: Certificates | None = None
@@ -80,6 +84,22 @@ def _add_channelz(server: Any) -> str:
     return str(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
 
 
+def _connection_options(options: ServerOptions) -> list[tuple[str, int]]:
+    """Return what keeps a connection from taking too much, or staying when nobody is there."""
+    return [
+        ("grpc.max_concurrent_streams", options.streams_max),
+        ("grpc.keepalive_time_ms", options.keepalive_ms),
+        ("grpc.keepalive_timeout_ms", options.keepalive_timeout_ms),
+        # gRPC 1.85 asks this one, a minute by default: https://github.com/grpc/grpc/pull/39239
+        ("grpc.http2.ping_timeout_ms", options.keepalive_timeout_ms),
+        # By default gRPC asks only where there are calls, and gives up asking after two times: a
+        # peer that vanished between calls would stay connected.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", options.ping_interval_ms_min),
+    ]
+
+
 class Server:
     """A gRPC server that is about to listen, listens, or drains."""
 
@@ -106,6 +126,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", options.message_bytes_max),
                 ("grpc.max_send_message_length", -1),
+                *_connection_options(options),
                 # Otherwise a second server could take the same port, and half of the calls, without
                 # a word.
                 ("grpc.so_reuseport", 0),
