@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload evaluate lint types layers stubs check-stubs check-wheels constraints clean help
+.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory evaluate lint types layers stubs check-stubs check-wheels constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ bench-catalog: $(VENV)/.installed ## Measure what 1,000 changed items a second c
 bench-overload: $(VENV)/.installed ## Measure goodput and latency up to twice the saturation rate.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/report.py
+
+bench-memory: $(VENV)/.installed ## Measure the memory of one worker and of four.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
 
 evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
 	$(BIN)/python benchmarks/tutorial.py

@@ -62,8 +62,13 @@ class RunningServer:
     """A server in a thread with an event loop of its own."""
 
     def __init__(
-        self, bundle: Path, generation: Generation | LabeledGenerations, **settings: object
+        self,
+        bundle: Path,
+        generation: Generation | LabeledGenerations,
+        shared: app.Shared | None = None,
+        **settings: object,
     ) -> None:
+        self._shared = shared
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -94,7 +99,12 @@ class RunningServer:
 
     async def _start(self, generation: Generation | LabeledGenerations) -> str:
         self._server = app.build_server(
-            self.config, generation, self.compute, live=self.live, tracing=self.tracing
+            self.config,
+            generation,
+            self.compute,
+            live=self.live,
+            tracing=self.tracing,
+            shared=self._shared,
         )
         return f"127.0.0.1:{await self._server.start()}"
 

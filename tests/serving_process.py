@@ -30,10 +30,12 @@ def run_server(
 class ServingProcess:
     """A server that is ready; leaving it ends it, as an operator would."""
 
-    def __init__(self, bundle: Path, *arguments: str | Path, **environment: str) -> None:
+    def __init__(self, bundle: Path | None, *arguments: str | Path, **environment: str) -> None:
+        if bundle is not None:
+            arguments = ("--bundle", bundle, *arguments)
         settings = ("--listen", "127.0.0.1:0", "--drain-notice-ms", "0", *arguments)
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--bundle", str(bundle), *map(str, settings)],
+            [*COMMAND, "serve", *map(str, settings)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

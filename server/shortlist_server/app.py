@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
-import signal
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from shortlist.v1 import bundle_pb2
 
+from shortlist_server.access.api_keys import MakeBucket
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.generation import Generation, GenerationOptions
-from shortlist_server.labels import LabeledGenerations, ServingSet, load_generations
+from shortlist_server.labels import LabeledGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
 from shortlist_server.observability.tracing import Tracing
 from shortlist_server.rpc import respond
-from shortlist_server.rpc.bundle_service import BundleService
+from shortlist_server.rpc.bundle_service import BundleControl, BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.generations import CANARY
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.runtime.compute import ComputePool
-from shortlist_server.security import certificates, make_access, refuse_early
-from shortlist_server.telemetry import make_tracing
+from shortlist_server.security import certificates, make_access
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +45,8 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
     )
 
 
-def serving_set(config: ServerConfig) -> ServingSet:
-    """Return which bundles the configuration serves.
+def serving_set(config: ServerConfig, stable: Path) -> ServingSet:
+    """Return which bundles the configuration serves beside a stable one.
 
     Raises:
         ConfigError: there would be a canary beside a live catalogue, whose changes it does not see:
@@ -58,76 +54,16 @@ def serving_set(config: ServerConfig) -> ServingSet:
     """
     if config.canary_bundle is not None and config.catalog_store is not None:
         raise ConfigError("canary_bundle: expected none beside catalog_store, got both")
-    return ServingSet(
-        stable=config.bundle, canary=config.canary_bundle, canary_share=config.canary_share
-    )
+    return ServingSet(stable=stable, canary=config.canary_bundle, canary_share=config.canary_share)
 
 
-async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port: None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What a process has together with others that serve on the same port."""
 
-    Args:
-        config: The configuration.
-        ready: Called with the port once calls are answered.
-
-    Raises:
-        BundleError: the bundle cannot be served.
-        ConfigError: the address cannot be bound, or not without TLS; a file of certificates or keys
-            cannot be used; or requests cannot be logged.
-        MissingExtra: what logging requests, tracing or channelz needs is not installed.
-    """
-    begin = time.perf_counter()
-    refuse_early(config)
-    serving = serving_set(config)
-    recorder = request_log(config)
-    tracing = make_tracing(config)
-    loaded = load_generations(serving, generation_options(config))
-    generation = loaded.stable
-    live = follow(config, generation)
-    # What is loaded stays: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    compute = ComputePool(
-        threads=config.compute_threads,
-        waiting_max=config.waiting_max,
-        wait_s_max=config.wait_ms_max / 1e3,
-        standing_s_max=config.wait_ms_standing / 1e3,
-    )
-    metrics = Metrics() if config.metrics_listen else None
-    server = build_server(config, loaded, compute, recorder, metrics, live, tracing)
-    stop_metrics = None
-    if metrics is not None and config.metrics_listen:
-        watch(metrics, generation, compute, recorder, live, tracing)
-        stop_metrics = metrics.listen(config.metrics_listen)
-    port = await server.start()
-    manifest = generation.bundle.manifest
-    logger.info(
-        "serving bundle %s %s (%d items) on port %d after %.2f s",
-        manifest.name,
-        manifest.version,
-        manifest.item_count,
-        port,
-        time.perf_counter() - begin,
-    )
-    stopping = asyncio.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signal_number, stopping.set)
-    ready(port)
-    await stopping.wait()
-    logger.info("stopping: health is NOT_SERVING, calls in flight finish")
-    await server.drain()
-    compute.close()
-    if live is not None:
-        live.close()
-        live.store.close()
-    loaded.close()
-    if recorder is not None:
-        recorder.close()
-    if tracing is not None:
-        tracing.close()
-    if stop_metrics is not None:
-        stop_metrics()
-    logger.info("stopped")
+    port: int
+    control: BundleControl
+    make_bucket: MakeBucket
 
 
 def watch(
@@ -286,6 +222,7 @@ def build_server(
     metrics: Metrics | None = None,
     live: LiveGeneration | None = None,
     tracing: Tracing | None = None,
+    shared: Shared | None = None,
 ) -> Server:
     """Return a server that does not listen yet; call it inside the event loop.
 
@@ -297,6 +234,7 @@ def build_server(
         metrics: Counts calls and answers; None where nobody asks.
         live: The stable generation, following its store; None where its items do not change.
         tracing: Makes spans; None where there are none.
+        shared: What the process has together with others; None where it serves alone.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
@@ -325,9 +263,12 @@ def build_server(
                     label=CANARY, bundle=bundle_info(loaded.canary), share=loaded.canary_share
                 )
             ],
+            None if shared is None else shared.control,
         ),
         options=ServerOptions(
-            listen=config.listen,
+            listen=config.listen if shared is None else _at_port(config.listen, shared.port),
+            share_port=shared is not None,
+            connection_age_s=config.connection_age_ms / 1e3,
             message_bytes_max=config.message_bytes_max,
             streams_max=config.streams_max,
             keepalive_ms=config.keepalive_ms,
@@ -339,7 +280,11 @@ def build_server(
             access_log=config.access_log,
             channelz=config.channelz,
         ),
-        access=make_access(config),
+        access=make_access(config, None if shared is None else shared.make_bucket),
         observer=metrics,
         tracer=tracing,
     )
+
+
+def _at_port(listen: str, port: int) -> str:
+    return f"{listen.rpartition(':')[0]}:{port}"

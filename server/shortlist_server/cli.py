@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name in config.ServerConfig.model_fields
             if (value := getattr(parsed, name, None)) is not None
         }
-        if bundles := getattr(parsed, "bundles", None):
+        if bundles := getattr(parsed, "replayed", None):
             flags["bundle"] = bundles[0]
         return int(parsed.run(config.load_config(parsed.config, flags), parsed))
     except ShortlistError as error:
@@ -109,7 +109,7 @@ def _add_replay(commands: Any) -> None:
     )
     command.add_argument(
         "--bundle",
-        dest="bundles",
+        dest="replayed",
         type=Path,
         action="append",
         required=True,
@@ -196,11 +196,15 @@ def _count(text: str) -> int:
 
 
 def _serve(config: Any, parsed: argparse.Namespace) -> int:
-    from shortlist_server import app
     from shortlist_server.observability.logs import set_up_logging
 
+    if config.workers:
+        # Which has no gRPC, nor what it would need to serve itself.
+        from shortlist_server.workers.supervisor import supervise as serve
+    else:
+        from shortlist_server.serving import serve
     set_up_logging(config.log_level, config.log_format)
-    asyncio.run(app.serve(config, ready=lambda port: print(f"ready on port {port}", flush=True)))
+    asyncio.run(serve(config, ready=lambda port: print(f"ready on port {port}", flush=True)))
     return 0
 
 
@@ -208,7 +212,7 @@ def _check(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
     from shortlist_server.generation import load_generation
 
-    generation = load_generation(config.bundle, app.generation_options(config))
+    generation = load_generation(config.served_folder, app.generation_options(config))
     manifest = generation.bundle.manifest
     report = {
         "bundle": {
@@ -256,12 +260,12 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server.replay.replay import replay_log
     from shortlist_server.replay.runner import Replayer
 
-    if len(parsed.bundles) > 2:
-        raise ConfigError(f"--bundle: expected one or two, got {len(parsed.bundles)}")
+    if len(parsed.replayed) > 2:
+        raise ConfigError(f"--bundle: expected one or two, got {len(parsed.replayed)}")
     rows = read_log(parsed.log, parsed.limit)
     key = None if parsed.salt_file is None else read_key(parsed.salt_file)
     options = replace(app.generation_options(config), recall_share=0.0)
-    generations = [load_generation(folder, options) for folder in parsed.bundles]
+    generations = [load_generation(folder, options) for folder in parsed.replayed]
     # As in `serve`: what is loaded stays, and collecting it is no part of an answer's time.
     gc.collect()
     gc.freeze()

@@ -30,8 +30,40 @@ class ServerConfig(BaseSettings):
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
-    bundle: Path
-    """Folder of the bundle to serve."""
+    bundle: Path | None = None
+    """Folder of the bundle to serve. None, the default, serves the newest of `bundles`, or what was
+    active there when the server ended.
+    """
+
+    bundles: str | None = None
+    """Where bundles come from that can be switched to: a folder of bundles, or a URL that fsspec
+    opens, as s3://bucket/bundles (extra `object-store`). Needs `workers` and `state_dir`. None, the
+    default, serves `bundle` alone.
+    """
+
+    bundle_watch: bool = False
+    """Whether a bundle that appears in `bundles`, and is newer than any that served, is switched to
+    by itself.
+    """
+
+    bundle_poll_s: float = Field(default=10.0, ge=0.05, le=86_400)
+    """Time between two looks into `bundles`, in seconds."""
+
+    state_dir: Path | None = None
+    """Folder in which the server remembers what it serves, and keeps bundles that it downloads;
+    made if missing. A server that starts again serves what was active.
+    """
+
+    workers: int = Field(default=0, ge=0, le=1_024)
+    """Processes that serve, sharing the port and the memory of the bundle. 0 serves in the one
+    process. Only speed.
+    """
+
+    connection_age_ms: int = Field(default=30_000, ge=100, le=86_400_000)
+    """Age at which a connection is given up, in milliseconds; its calls finish, and clients make
+    another without a call that fails. After a switch of bundles the one before answers on for so
+    long, on the connections that it has.
+    """
 
     canary_bundle: Path | None = None
     """Folder of a bundle that answers a share of the users, and callers who ask for `canary`. None,
@@ -247,6 +279,19 @@ class ServerConfig(BaseSettings):
             raise ValueError("expected a URL without user and password; see docs/tracing.md")
         return endpoint
 
+    @property
+    def served_folder(self) -> Path:
+        """The folder of the one bundle.
+
+        Raises:
+            ConfigError: none is set.
+        """
+        if self.bundle is None:
+            raise ConfigError(
+                "bundle: expected a folder, got none; `bundles` are for `serve` with workers alone"
+            )
+        return self.bundle
+
     @field_validator("listen", "metrics_listen")
     @classmethod
     def _host_and_port(cls, listen: str | None) -> str | None:
@@ -289,11 +334,21 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
         model_config = SettingsConfigDict(toml_file=file)
 
     try:
-        return Config(**flags)
+        config = Config(**flags)
     except ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(str(step) for step in problem["loc"])
         raise ConfigError(f"{name} ({_origin(name, file, flags)}): {problem['msg']}") from error
+    if config.bundle is None and config.bundles is None:
+        where = _origin("bundle", file, flags)
+        raise ConfigError(f"bundle ({where}): expected a folder, or `bundles`, got none")
+    if config.bundles is not None:
+        where = _origin("bundles", file, flags)
+        if config.workers == 0:
+            raise ConfigError(f"bundles ({where}): expected workers of 1 or more beside it, got 0")
+        if config.state_dir is None:
+            raise ConfigError(f"bundles ({where}): expected state_dir beside it, got none")
+    return config
 
 
 def _check_file(file: Path) -> None:

@@ -44,6 +44,8 @@
         - LogCorrupt            a file is no request log, or damaged
         - LogUnsupported        its format is unknown to this version
         - NothingToCompare      none of its requests can be replayed as it was asked
+      - NotConfigured           the server is not set up for what a call asks
+      - SwitchUnderWay          another bundle is being switched to
       - ConfigError             the configuration cannot be used
       - MissingExtra            an optional dependency is not installed
 
@@ -356,6 +358,27 @@ class CatalogMismatch(CatalogError):
 
 class CatalogUnsupported(CatalogError):
     """The store is written in a format that this version cannot read."""
+
+
+class NotConfigured(ShortlistError):
+    """The server is not set up for what a call asks.
+
+    Attributes:
+        setting: What would have to be set.
+        expected: To what.
+    """
+
+    def __init__(self, *, setting: str, expected: str) -> None:
+        super().__init__(f"{setting}: expected {expected}, in the configuration of the server")
+        self.setting = setting
+        self.expected = expected
+
+
+class SwitchUnderWay(ShortlistError):
+    """Another bundle is being switched to; one at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("another bundle is being switched to; try again when that has ended")
 
 
 class LogError(ShortlistError):

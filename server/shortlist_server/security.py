@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from shortlist_server.access.api_keys import KeyStore
+from shortlist_server.access.api_keys import KeyStore, MakeBucket
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.rpc.access import Access
@@ -42,10 +42,16 @@ def certificates(config: ServerConfig) -> Certificates | None:
     return Certificates(files)
 
 
-def make_access(config: ServerConfig) -> Access:
+def make_access(config: ServerConfig, make_bucket: MakeBucket | None = None) -> Access:
     """Return who may call.
+
+    Args:
+        config: The configuration.
+        make_bucket: Makes the rate limit of a key; None for one that this process has alone.
 
     Raises:
         ConfigError: the file of API keys cannot be used.
     """
-    return Access(None if config.api_keys_file is None else KeyStore(config.api_keys_file))
+    if config.api_keys_file is None:
+        return Access(None)
+    return Access(KeyStore(config.api_keys_file, make_bucket=make_bucket))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -26,7 +26,9 @@ from shortlist.v1 import types_pb2 as types
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.catalog_pb2_grpc import CatalogServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
+from shortlist_server import app
 from shortlist_server.access.api_keys import Scope, entry, make_key
+from shortlist_server.access.token_bucket import TokenBucket
 from shortlist_server.generation import Generation
 from shortlist_server.rpc.access import METHOD_SCOPES
 
@@ -63,6 +65,11 @@ WAYS = {
     "GetActiveBundle": Way(
         BundleServiceStub, bundle_pb2.GetActiveBundleRequest(), {"recommend", "admin"}
     ),
+    "ListBundles": Way(BundleServiceStub, bundle_pb2.ListBundlesRequest(), {"admin"}),
+    "ActivateBundle": Way(
+        BundleServiceStub, bundle_pb2.ActivateBundleRequest(sha256="0" * 64), {"admin"}
+    ),
+    "RollBackBundle": Way(BundleServiceStub, bundle_pb2.RollBackBundleRequest(), {"admin"}),
     "GetCatalogStats": Way(CatalogServiceStub, catalog_pb2.GetCatalogStatsRequest(), {"catalog"}),
     "UpsertItems": Way(
         CatalogServiceStub,
@@ -85,6 +92,36 @@ WAYS = {
 }
 KEYS = {scope.value: make_key() for scope in Scope}
 EVERYTHING = make_key()
+
+
+class OneBundle:
+    """In the supervisor's place: there is one bundle, and it is active."""
+
+    bundle: ClassVar[dict[str, Any]] = {
+        "folder": "a",
+        "name": "films",
+        "version": "1",
+        "sha256": "0" * 64,
+        "created": "2026-01-01T00:00:00+00:00",
+        "active": True,
+        "problem": "",
+    }
+
+    async def list_bundles(self) -> list[dict[str, Any]]:
+        return [self.bundle]
+
+    async def activate(self, **wanted: Any) -> dict[str, Any]:
+        return {"bundle": self.bundle, "previous": None, "switched": False}
+
+    async def roll_back(self) -> dict[str, Any]:
+        return {"bundle": self.bundle, "previous": self.bundle, "switched": True}
+
+
+def shared() -> app.Shared:
+    def make_bucket(digest: bytes, per_second: float, burst: int) -> TokenBucket:
+        return TokenBucket(per_second, burst)
+
+    return app.Shared(port=0, control=OneBundle(), make_bucket=make_bucket)
 
 
 def test_matrix_has_every_method() -> None:
@@ -120,7 +157,7 @@ def guarded(
         settings["tls_key_file"] = folder / "server.key"
     if request.param == "mtls":
         settings["tls_client_ca_file"] = folder / "ca.pem"
-    server = RunningServer(tiny_bundle, generation, **settings)
+    server = RunningServer(tiny_bundle, generation, shared(), **settings)
     if request.param == "plain":
         channel = grpc.insecure_channel(server.target)
     else:
@@ -163,6 +200,10 @@ def test_server_without_keys_is_open(channel: grpc.Channel, refusal_in: Any, met
         if method in ("UpsertItems", "DeleteItems"):  # admitted, to a server without a store
             refusal = refusal_in(lambda key=key: WAYS[method].call(channel, method, key))
             assert refusal.info.reason == "CATALOG_READ_ONLY"
+            continue
+        if WAYS[method].scopes == {"admin"}:  # which is off unless it is configured
+            refusal = refusal_in(lambda key=key: WAYS[method].call(channel, method, key))
+            assert refusal.info.reason == "SCOPE_MISSING"
             continue
         assert WAYS[method].call(channel, method, key).ByteSize()
 

@@ -220,7 +220,7 @@ def test_no_canary_beside_a_live_catalogue(tiny_bundle: Path, tmp_path: Path) ->
         }
     )
     with pytest.raises(ConfigError, match=r"^canary_bundle: expected none beside catalog_store"):
-        app.serving_set(config)
+        app.serving_set(config, tiny_bundle)
 
 
 def test_a_canary_that_cannot_be_loaded_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ from typing import Any
 import grpc
 import pytest
 from altered_funnel import AlteredSource, altered, kinds_of
-from shortlist.v1 import errors_pb2
+from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
+from shortlist_server import app, errors
 from shortlist_server.access.api_keys import entry, make_key
+from shortlist_server.access.token_bucket import TokenBucket
 from shortlist_server.errors import (
     CatalogReadOnly,
     CatalogUnavailable,
@@ -111,6 +113,13 @@ BY_STATE = {
     "API_KEY_INVALID": Code.UNAUTHENTICATED,
     "SCOPE_MISSING": Code.PERMISSION_DENIED,
     "RATE_LIMITED": Code.RESOURCE_EXHAUSTED,
+    "BUNDLE_MISSING": Code.NOT_FOUND,
+    "BUNDLE_CORRUPT": Code.FAILED_PRECONDITION,
+    "BUNDLE_UNSUPPORTED": Code.FAILED_PRECONDITION,
+    "PARITY": Code.FAILED_PRECONDITION,
+    "MODEL_SIGNATURE_MISMATCH": Code.FAILED_PRECONDITION,
+    "NOT_CONFIGURED": Code.FAILED_PRECONDITION,
+    "SWITCH_UNDER_WAY": Code.ABORTED,
     "CATALOG_UNAVAILABLE": Code.UNAVAILABLE,
     "IDEMPOTENCY_KEY_REUSED": Code.INVALID_ARGUMENT,
     "CATALOG_READ_ONLY": Code.FAILED_PRECONDITION,
@@ -301,6 +310,51 @@ def test_callers_are_refused_by_their_keys(
         if reason == "RATE_LIMITED":
             stub.Recommend(REQUEST, timeout=10, metadata=metadata)
         refusal = refuse(stub.Recommend, REQUEST, metadata=metadata)
+    check_details(refusal, reason, BY_STATE[reason])
+
+
+class Refuses:
+    """In the supervisor's place, which `tests/faults/test_workers.py` has for real."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def roll_back(self) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("BUNDLE_MISSING", errors.BundleMissing("films 7: no such bundle")),
+        ("BUNDLE_CORRUPT", errors.BundleCorrupt("index/hnsw.bin: expected 2 bytes, got 1")),
+        ("BUNDLE_UNSUPPORTED", errors.BundleUnsupported("format_version: expected 1, got 2")),
+        ("PARITY", errors.ParityError("ranker.rating: expected 1, got 2")),
+        ("MODEL_SIGNATURE_MISMATCH", errors.ModelSignatureMismatch("tensor 'user': expected ...")),
+        ("SWITCH_UNDER_WAY", errors.SwitchUnderWay()),
+        ("NOT_CONFIGURED", None),
+    ],
+)
+def test_switches_are_refused_by_what_is_wrong(
+    generation: Generation,
+    serve: Callable[..., Any],
+    refuse: Any,
+    tmp_path: Path,
+    reason: str,
+    error: Exception | None,
+) -> None:
+    key = make_key()
+    (tmp_path / "keys.toml").write_text(entry(key, name="a", scopes=["admin"]))
+    shared = None
+    if error is not None:
+        control: Any = Refuses(error)
+        shared = app.Shared(port=0, control=control, make_bucket=lambda *_: TokenBucket(1, 1))
+    running = serve(generation, shared=shared, api_keys_file=tmp_path / "keys.toml")
+    with grpc.insecure_channel(running.target) as channel:
+        stub = bundle_pb2_grpc.BundleServiceStub(channel)
+        metadata = (("authorization", f"Bearer {key}"),)
+        request = bundle_pb2.RollBackBundleRequest()
+        refusal = refuse(stub.RollBackBundle, request, metadata=metadata)
     check_details(refusal, reason, BY_STATE[reason])
 
 

@@ -31,6 +31,14 @@
         - RevisionNotReached      the server does not see `min_revision` of the catalogue yet
         - CatalogUnavailable      the store of its live catalogue cannot be read or written now
       - CatalogReadOnly           the server has no store for changes of items
+      x BundleRefused             a bundle cannot be switched to
+        - BundleMissing           there is no such bundle
+        - BundleCorrupt           a file of it is not what its manifest says
+        - BundleUnsupported       this version of the server does not know its format
+        - Parity                  its models give other numbers than in training
+        - ModelSignatureMismatch  a model is not what the manifest declares
+      - NotConfigured             the server is not set up for the call; see `setting`
+      - SwitchUnderWay            another bundle is being switched to: try again later
       - Internal                  a fault of the server; `request_id` leads to its log
 
 `except InvalidRequestError` catches its whole family; what a client refuses before it sends
@@ -243,6 +251,38 @@ class CatalogUnavailable(Unavailable):
 
 class CatalogReadOnly(ShortlistError):
     """Items cannot be changed: the server has no store for changes."""
+
+
+class BundleRefused(ShortlistError):
+    """A bundle cannot be switched to; what serves is as it was."""
+
+
+class BundleMissing(BundleRefused):
+    """There is no such bundle where the server's bundles come from."""
+
+
+class BundleCorrupt(BundleRefused):
+    """A file of the bundle is missing, cut, changed, or not what the manifest says."""
+
+
+class BundleUnsupported(BundleRefused):
+    """The bundle's format, or a section that it requires, is unknown to this server."""
+
+
+class Parity(BundleRefused):
+    """The golden requests of the bundle give other numbers on the server than in training."""
+
+
+class ModelSignatureMismatch(BundleRefused):
+    """A model of the bundle has other inputs or outputs than the manifest declares, or fails."""
+
+
+class NotConfigured(ShortlistError):
+    """The server is not set up for the call. `metadata["setting"]` is what would have to be set."""
+
+
+class SwitchUnderWay(ShortlistError):
+    """Another bundle is being switched to; one at a time."""
 
 
 class Internal(ShortlistError):

@@ -14,8 +14,9 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shortlist_server.access.token_bucket import TokenBucket
 from shortlist_server.errors import ConfigError
@@ -35,6 +36,10 @@ LOOK_S = 1.0
 _KEY = re.compile(r"sl_[A-Za-z0-9_-]{43}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+MakeBucket: TypeAlias = Callable[[bytes, float, int], TokenBucket]
+"""Takes a key's SHA-256, its tokens per second, and its burst."""
 
 
 class Scope(StrEnum):
@@ -103,21 +108,28 @@ def entry(
 class KeyStore:
     """The keys of a file, as it is now."""
 
-    def __init__(self, file: Path, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: Path,
+        now: Callable[[], float] = time.monotonic,
+        make_bucket: MakeBucket | None = None,
+    ) -> None:
         """Read the file.
 
         Args:
             file: TOML, a `[[key]]` table for each key.
             now: The clock, in seconds.
+            make_bucket: Makes the bucket of a key; None for one that this process has alone.
 
         Raises:
             ConfigError: the file cannot be read, or an entry is wrong; the message names both.
         """
         self._file = file
         self._now = now
+        self._make_bucket = make_bucket or _own_bucket
         self._looked_at = now()
         self._seen = _signature(file)
-        self._keys = read_keys(file)
+        self._keys = read_keys(file, make_bucket=self._make_bucket)
 
     def find(self, key: str) -> ApiKey | None:
         """Return the entry of a key that a caller presents; None where there is none.
@@ -148,19 +160,26 @@ class KeyStore:
             return
         self._seen = signature
         try:
-            self._keys = read_keys(self._file, self._keys)
+            self._keys = read_keys(self._file, self._keys, self._make_bucket)
         except ConfigError as error:
             logger.error("api_keys_file: the keys stay as they were: %s", error)
             return
         logger.info("api_keys_file: read again, %d keys", len(self._keys))
 
 
-def read_keys(file: Path, before: Iterable[ApiKey] = ()) -> tuple[ApiKey, ...]:
+def _own_bucket(digest: bytes, per_second: float, burst: int) -> TokenBucket:
+    return TokenBucket(per_second, burst)
+
+
+def read_keys(
+    file: Path, before: Iterable[ApiKey] = (), make_bucket: MakeBucket = _own_bucket
+) -> tuple[ApiKey, ...]:
     """Return the keys of a file.
 
     Args:
         file: The file.
         before: The keys until now: where a key's limit is as it was, what it has used of it stays.
+        make_bucket: Makes the bucket of a key.
 
     Raises:
         ConfigError: the file cannot be read, or an entry is wrong.
@@ -182,7 +201,7 @@ def read_keys(file: Path, before: Iterable[ApiKey] = ()) -> tuple[ApiKey, ...]:
     names: set[str] = set()
     digests: set[bytes] = set()
     for number, table in enumerate(entries, start=1):
-        key = _api_key(table, f"{file}: key {number}", buckets)
+        key = _api_key(table, f"{file}: key {number}", buckets, make_bucket)
         if key.name in names:
             raise ConfigError(f"{file}: key {number}: name: expected another, got {key.name} twice")
         if key.digest in digests:
@@ -194,7 +213,10 @@ def read_keys(file: Path, before: Iterable[ApiKey] = ()) -> tuple[ApiKey, ...]:
 
 
 def _api_key(
-    table: Any, where: str, buckets: Mapping[bytes, TokenBucket | None] | None = None
+    table: Any,
+    where: str,
+    buckets: Mapping[bytes, TokenBucket | None] | None = None,
+    make_bucket: MakeBucket = _own_bucket,
 ) -> ApiKey:
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table, got {type(table).__name__}")
@@ -226,11 +248,16 @@ def _api_key(
         name=name,
         digest=digest,
         scopes=frozenset(map(Scope, scopes)),
-        bucket=_bucket(table, where, (buckets or {}).get(digest)),
+        bucket=_bucket(table, where, (buckets or {}).get(digest), partial(make_bucket, digest)),
     )
 
 
-def _bucket(table: Mapping[str, Any], where: str, before: TokenBucket | None) -> TokenBucket | None:
+def _bucket(
+    table: Mapping[str, Any],
+    where: str,
+    before: TokenBucket | None,
+    make: Callable[[float, int], TokenBucket],
+) -> TokenBucket | None:
     rate, burst = table.get("requests_per_second"), table.get("burst")
     if rate is None:
         if burst is not None:
@@ -251,7 +278,7 @@ def _bucket(table: Mapping[str, Any], where: str, before: TokenBucket | None) ->
         raise ConfigError(f"{where}: burst: expected an integer from 1, got {_shown(burst)}")
     if before is not None and (before.per_second, before.burst) == (rate, burst):
         return before
-    return TokenBucket(rate, burst)
+    return make(rate, burst)
 
 
 def _shown(value: object) -> str:

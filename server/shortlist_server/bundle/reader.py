@@ -88,9 +88,8 @@ def open_bundle(folder: Path) -> Bundle:
         BundleCorrupt: a file is missing, cut, changed, or not what the manifest says; the message
             names it.
     """
-    document = _read_manifest(folder)
-    manifest = _parse_manifest(document)
-    _verify_files(folder, manifest)
+    manifest, sha256 = read_manifest(folder)
+    verify_files(folder, manifest)
     arrays = ArrayReader(folder, manifest)
     items = manifest.items
     embeddings = arrays.array(
@@ -111,7 +110,7 @@ def open_bundle(folder: Path) -> Bundle:
     return Bundle(
         folder=folder,
         manifest=manifest,
-        sha256=canonical_sha256(document),
+        sha256=sha256,
         item_ids=arrays.ids(items.ids, manifest.item_count),
         item_columns={
             column.name: arrays.column(column, manifest.item_count) for column in items.columns
@@ -128,6 +127,16 @@ def open_bundle(folder: Path) -> Bundle:
         if users is None
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
     )
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Return the manifest of a bundle, and the bundle's identity; looks at no other file.
+
+    Raises:
+        BundleError: as `open_bundle`.
+    """
+    document = _read_manifest(folder)
+    return _parse_manifest(document), canonical_sha256(document)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -182,7 +191,12 @@ def _parse_manifest(document: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def _verify_files(folder: Path, manifest: Manifest) -> None:
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check that the files of a bundle are those that its manifest lists, by their hashes.
+
+    Raises:
+        BundleCorrupt: they are not; the message names the first.
+    """
     # A model may keep weights in files beside it: what no hash covers must not be there.
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()

@@ -62,7 +62,8 @@ class RecallMonitor:
     """Checks searches one after the other, in a thread that takes a small share of one core."""
 
     def __init__(self, *, cpu_share: float, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Start the thread.
+        """Begin with nothing checked. The thread starts with the first search: what has threads
+        cannot be forked.
 
         Args:
             cpu_share: Most of one core that checking may take, over time: more than 0, at most 1.
@@ -76,13 +77,14 @@ class RecallMonitor:
         self._dropped = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="recall", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def watch(
         self, searcher: ItemSearch, query: Floats, k: int, allowed: Allowed, found: Neighbors
     ) -> None:
         """Take a search to be checked; never waits."""
+        if self._thread is None:
+            self._start()
         try:
             self._queue.put_nowait(_Sample(searcher, query, k, allowed, found))
         except Full:
@@ -115,7 +117,14 @@ class RecallMonitor:
     def close(self) -> None:
         """Stop checking."""
         self._closed.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="recall", daemon=True)
+                self._thread.start()
 
     def _work(self) -> None:
         while not self._closed.is_set():

@@ -128,6 +128,22 @@ class Metrics:
         """Show what the recall monitor knows."""
         self.registry.register(_Recall(snapshot))
 
+    def families(self) -> list[dict[str, Any]]:
+        """Return all numbers as they are now, as JSON can carry them; see
+        `workers.merged_metrics`.
+        """
+        return [
+            {
+                "name": family.name,
+                "type": family.type,
+                "help": family.documentation,
+                "samples": [
+                    [sample.name, sample.labels, sample.value] for sample in family.samples
+                ],
+            }
+            for family in self.registry.collect()
+        ]
+
     def listen(self, address: str) -> Callable[[], None]:
         """Answer `GET /metrics`, in a thread.
 

@@ -27,6 +27,9 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     f"{_RECOMMENDATION}/FindSimilarItems": (Scope.RECOMMEND,),
     # Who asks for recommendations reads what features there are; who runs bundles sees which one.
     "/shortlist.v1.BundleService/GetActiveBundle": (Scope.RECOMMEND, Scope.ADMIN),
+    "/shortlist.v1.BundleService/ListBundles": (Scope.ADMIN,),
+    "/shortlist.v1.BundleService/ActivateBundle": (Scope.ADMIN,),
+    "/shortlist.v1.BundleService/RollBackBundle": (Scope.ADMIN,),
     "/shortlist.v1.CatalogService/GetCatalogStats": (Scope.CATALOG,),
     "/shortlist.v1.CatalogService/GetItem": (Scope.CATALOG,),
     "/shortlist.v1.CatalogService/UpsertItems": (Scope.CATALOG,),

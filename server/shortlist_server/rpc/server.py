@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver, CallTracer
 from shortlist_server.rpc.recommendation_service import RecommendationService
+from shortlist_server.rpc.sockets import connection_count, stop_listening
 from shortlist_server.rpc.tls import Certificates
 
 SERVICE_NAMES = (
@@ -35,6 +37,9 @@ SERVICE_NAMES = (
 )
 
 
+LOOK_S = 0.05
+"""Time between two looks at whether connections are left."""
+AGE_VARIES = 1.1
 REFUSING_S = 0.2
 """How long calls are refused by name before the port closes, and how long that may take."""
 
@@ -58,6 +63,10 @@ class ServerOptions:
     """Whether each call is logged."""
     channelz: bool = False
     """Whether grpc.channelz.v1 is served."""
+    connection_age_s: float = 30.0
+    """Age at which a connection is given up, its calls finished; clients make another."""
+    share_port: bool = False
+    """Whether other processes of this user may listen on the port, too."""
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
@@ -128,11 +137,15 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 *_connection_options(options),
                 # Otherwise a second server could take the same port, and half of the calls, without
-                # a word.
-                ("grpc.so_reuseport", 0),
+                # a word; workers of one server do just that.
+                ("grpc.so_reuseport", int(options.share_port)),
+                # gRPC varies it by a tenth. Calls that are under way finish, however long they
+                # take.
+                ("grpc.max_connection_age_ms", round(options.connection_age_s * 1e3)),
                 ("grpc.enable_channelz", int(options.channelz)),
             ],
         )
+        self._port = 0
         self._health = health.aio.HealthServicer()
         recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
             recommendation, self._server
@@ -162,6 +175,7 @@ class Server:
                 "port?"
             ) from error
         await self._server.start()
+        self._port = port
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -171,6 +185,23 @@ class Server:
         if certificates is None:
             return self._server.add_insecure_port(listen)
         return self._server.add_secure_port(listen, certificates.credentials())
+
+    async def hand_over(self) -> None:
+        """Stop listening, answer all that comes by the connections that there are until each has
+        come to its age, and end.
+
+        For a server whose port others listen on: no call fails, where `drain` refuses those that
+        come after it. Health stays as it is, since the service as a whole answers on.
+        """
+        stop_listening(self._port)
+        # A tenth is how much gRPC varies the age; a client may take a moment to leave.
+        patience = self._options.connection_age_s * AGE_VARIES + self._options.drain_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                # gRPC tells nobody when a connection ends.
+                while connection_count(self._port):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_S)
+        await self._server.stop(REFUSING_S)
 
     async def drain(self) -> None:
         """Turn health to NOT_SERVING, give load balancers time to see it, then let calls in flight

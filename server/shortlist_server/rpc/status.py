@@ -14,17 +14,25 @@ from google.rpc.status_pb2 import Status
 from shortlist_server.errors import (
     ApiKeyInvalid,
     ApiKeyMissing,
+    BundleCorrupt,
+    BundleError,
+    BundleMissing,
+    BundleUnsupported,
     CatalogReadOnly,
     CatalogUnavailable,
     DeadlineExceeded,
     ItemNotFound,
     LabelNotLoaded,
+    ModelSignatureMismatch,
+    NotConfigured,
     Overloaded,
+    ParityError,
     RateLimited,
     RequestError,
     RevisionNotReached,
     ScopeMissing,
     ShuttingDown,
+    SwitchUnderWay,
 )
 
 DOMAIN = "shortlist"
@@ -33,6 +41,15 @@ TEXT_BYTES_MAX = 320
 They travel in metadata, several times over, of which gRPC by default takes 8 KiB."""
 DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
+
+
+_BUNDLE_REASONS: dict[type[BundleError], str] = {
+    BundleMissing: "BUNDLE_MISSING",
+    BundleCorrupt: "BUNDLE_CORRUPT",
+    BundleUnsupported: "BUNDLE_UNSUPPORTED",
+    ParityError: "PARITY",
+    ModelSignatureMismatch: "MODEL_SIGNATURE_MISMATCH",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +121,25 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 code=grpc.StatusCode.PERMISSION_DENIED,
                 message=str(error),
                 details=(_info("SCOPE_MISSING", scope=error.scope),),
+            )
+        case BundleError():
+            missing = isinstance(error, BundleMissing)
+            return CallStatus(
+                code=grpc.StatusCode.NOT_FOUND if missing else grpc.StatusCode.FAILED_PRECONDITION,
+                message=str(error),
+                details=(_info(_BUNDLE_REASONS[type(error)], problem=_short(str(error))),),
+            )
+        case NotConfigured():
+            return CallStatus(
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+                message=str(error),
+                details=(_info("NOT_CONFIGURED", setting=error.setting, expected=error.expected),),
+            )
+        case SwitchUnderWay():
+            return CallStatus(
+                code=grpc.StatusCode.ABORTED,
+                message=str(error),
+                details=(_info("SWITCH_UNDER_WAY"),),
             )
         case ShuttingDown():
             return CallStatus(

@@ -15,6 +15,183 @@ import typing
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
+class ListBundlesRequest(google.protobuf.message.Message):
+    """Asks for the bundles."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ListBundlesRequest = ListBundlesRequest
+
+@typing.final
+class ListBundlesResponse(google.protobuf.message.Message):
+    """The bundles."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUNDLES_FIELD_NUMBER: builtins.int
+    @property
+    def bundles(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BundleEntry]:
+        """The bundles that there are, by name, newest first."""
+
+    def __init__(
+        self,
+        *,
+        bundles: collections.abc.Iterable[global___BundleEntry] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundles", b"bundles"]) -> None: ...
+
+global___ListBundlesResponse = ListBundlesResponse
+
+@typing.final
+class BundleEntry(google.protobuf.message.Message):
+    """One bundle that could be switched to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FOLDER_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    ACTIVE_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    folder: builtins.str
+    """Its name where bundles come from: that of its folder."""
+    active: builtins.bool
+    """Whether it serves now."""
+    problem: builtins.str
+    """Why it cannot be switched to. Empty where nothing is known against it: its golden requests are replayed only when it is
+    activated.
+    """
+    @property
+    def id(self) -> shortlist.v1.types_pb2.BundleId:
+        """Its identity. Not set where its manifest cannot be read."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was built. Not set where its manifest cannot be read."""
+
+    def __init__(
+        self,
+        *,
+        folder: builtins.str = ...,
+        id: shortlist.v1.types_pb2.BundleId | None = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        active: builtins.bool = ...,
+        problem: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "create_time", b"create_time", "folder", b"folder", "id", b"id", "problem", b"problem"]) -> None: ...
+
+global___BundleEntry = BundleEntry
+
+@typing.final
+class ActivateBundleRequest(google.protobuf.message.Message):
+    """Asks to switch to a bundle. Names it by `sha256`, or by `name` and `version`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the bundle, as in its identity. Empty where `sha256` says all."""
+    version: builtins.str
+    """Version of the bundle, as in its identity. Empty where `sha256` says all."""
+    sha256: builtins.str
+    """SHA-256 of the bundle, 64 hexadecimal digits, as in its identity. Needed where two bundles have one name and version."""
+    validate_only: builtins.bool
+    """Whether only to load and verify it, and to replay its golden requests. Default: false, switches to it."""
+    label: builtins.str
+    """Which part of the traffic it is to answer. `stable`, the default, is all of it."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.str = ...,
+        sha256: builtins.str = ...,
+        validate_only: builtins.bool = ...,
+        label: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label", "name", b"name", "sha256", b"sha256", "validate_only", b"validate_only", "version", b"version"]) -> None: ...
+
+global___ActivateBundleRequest = ActivateBundleRequest
+
+@typing.final
+class ActivateBundleResponse(google.protobuf.message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: builtins.int
+    PREVIOUS_FIELD_NUMBER: builtins.int
+    SWITCHED_FIELD_NUMBER: builtins.int
+    switched: builtins.bool
+    """Whether it was switched to: false where it was active already, or only validated."""
+    @property
+    def bundle(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that was asked for."""
+
+    @property
+    def previous(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that was active before. Not set where nothing was switched."""
+
+    def __init__(
+        self,
+        *,
+        bundle: shortlist.v1.types_pb2.BundleId | None = ...,
+        previous: shortlist.v1.types_pb2.BundleId | None = ...,
+        switched: builtins.bool = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bundle", b"bundle", "previous", b"previous"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "previous", b"previous", "switched", b"switched"]) -> None: ...
+
+global___ActivateBundleResponse = ActivateBundleResponse
+
+@typing.final
+class RollBackBundleRequest(google.protobuf.message.Message):
+    """Asks to switch back."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RollBackBundleRequest = RollBackBundleRequest
+
+@typing.final
+class RollBackBundleResponse(google.protobuf.message.Message):
+    """What was switched back to."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BUNDLE_FIELD_NUMBER: builtins.int
+    PREVIOUS_FIELD_NUMBER: builtins.int
+    @property
+    def bundle(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that is active now."""
+
+    @property
+    def previous(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that was active before."""
+
+    def __init__(
+        self,
+        *,
+        bundle: shortlist.v1.types_pb2.BundleId | None = ...,
+        previous: shortlist.v1.types_pb2.BundleId | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["bundle", b"bundle", "previous", b"previous"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "previous", b"previous"]) -> None: ...
+
+global___RollBackBundleResponse = RollBackBundleResponse
+
+@typing.final
 class GetActiveBundleRequest(google.protobuf.message.Message):
     """Asks for the active bundle."""
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class BundleServiceStub(object):
-    """Tells what is being served.
+    """Tells what is being served, and switches to other bundles.
     """
 
     def __init__(self, channel):
@@ -35,16 +35,38 @@ class BundleServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.ListBundles = channel.unary_unary(
+                '/shortlist.v1.BundleService/ListBundles',
+                request_serializer=shortlist_dot_v1_dot_bundle__pb2.ListBundlesRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_bundle__pb2.ListBundlesResponse.FromString,
+                _registered_method=True)
         self.GetActiveBundle = channel.unary_unary(
                 '/shortlist.v1.BundleService/GetActiveBundle',
                 request_serializer=shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleRequest.SerializeToString,
                 response_deserializer=shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleResponse.FromString,
                 _registered_method=True)
+        self.ActivateBundle = channel.unary_unary(
+                '/shortlist.v1.BundleService/ActivateBundle',
+                request_serializer=shortlist_dot_v1_dot_bundle__pb2.ActivateBundleRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_bundle__pb2.ActivateBundleResponse.FromString,
+                _registered_method=True)
+        self.RollBackBundle = channel.unary_unary(
+                '/shortlist.v1.BundleService/RollBackBundle',
+                request_serializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.FromString,
+                _registered_method=True)
 
 
 class BundleServiceServicer(object):
-    """Tells what is being served.
+    """Tells what is being served, and switches to other bundles.
     """
+
+    def ListBundles(self, request, context):
+        """Lists the bundles that can be switched to, and those that serve. Verifies the hashes of those it has not seen before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetActiveBundle(self, request, context):
         """Describes the bundle that answers now: its identity, size, features and item attributes.
@@ -53,13 +75,45 @@ class BundleServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ActivateBundle(self, request, context):
+        """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
+        workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
+        are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
+        what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBackBundle(self, request, context):
+        """Switches back to the bundle that was active before, which is remembered across restarts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BundleServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBundles,
+                    request_deserializer=shortlist_dot_v1_dot_bundle__pb2.ListBundlesRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_bundle__pb2.ListBundlesResponse.SerializeToString,
+            ),
             'GetActiveBundle': grpc.unary_unary_rpc_method_handler(
                     servicer.GetActiveBundle,
                     request_deserializer=shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleRequest.FromString,
                     response_serializer=shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleResponse.SerializeToString,
+            ),
+            'ActivateBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateBundle,
+                    request_deserializer=shortlist_dot_v1_dot_bundle__pb2.ActivateBundleRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_bundle__pb2.ActivateBundleResponse.SerializeToString,
+            ),
+            'RollBackBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBackBundle,
+                    request_deserializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -70,8 +124,35 @@ def add_BundleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BundleService(object):
-    """Tells what is being served.
+    """Tells what is being served, and switches to other bundles.
     """
+
+    @staticmethod
+    def ListBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.BundleService/ListBundles',
+            shortlist_dot_v1_dot_bundle__pb2.ListBundlesRequest.SerializeToString,
+            shortlist_dot_v1_dot_bundle__pb2.ListBundlesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetActiveBundle(request,
@@ -90,6 +171,60 @@ class BundleService(object):
             '/shortlist.v1.BundleService/GetActiveBundle',
             shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleRequest.SerializeToString,
             shortlist_dot_v1_dot_bundle__pb2.GetActiveBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.BundleService/ActivateBundle',
+            shortlist_dot_v1_dot_bundle__pb2.ActivateBundleRequest.SerializeToString,
+            shortlist_dot_v1_dot_bundle__pb2.ActivateBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBackBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.BundleService/RollBackBundle',
+            shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.SerializeToString,
+            shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.FromString,
             options,
             channel_credentials,
             insecure,

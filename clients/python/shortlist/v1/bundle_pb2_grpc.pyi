@@ -18,17 +18,45 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
     ...
 
 class BundleServiceStub:
-    """Tells what is being served."""
+    """Tells what is being served, and switches to other bundles."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    ListBundles: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.ListBundlesRequest,
+        shortlist.v1.bundle_pb2.ListBundlesResponse,
+    ]
+    """Lists the bundles that can be switched to, and those that serve. Verifies the hashes of those it has not seen before."""
+
     GetActiveBundle: grpc.UnaryUnaryMultiCallable[
         shortlist.v1.bundle_pb2.GetActiveBundleRequest,
         shortlist.v1.bundle_pb2.GetActiveBundleResponse,
     ]
     """Describes the bundle that answers now: its identity, size, features and item attributes."""
 
+    ActivateBundle: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.ActivateBundleRequest,
+        shortlist.v1.bundle_pb2.ActivateBundleResponse,
+    ]
+    """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
+    workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
+    are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
+    what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+    """
+
+    RollBackBundle: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.RollBackBundleRequest,
+        shortlist.v1.bundle_pb2.RollBackBundleResponse,
+    ]
+    """Switches back to the bundle that was active before, which is remembered across restarts."""
+
 class BundleServiceAsyncStub:
-    """Tells what is being served."""
+    """Tells what is being served, and switches to other bundles."""
+
+    ListBundles: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.ListBundlesRequest,
+        shortlist.v1.bundle_pb2.ListBundlesResponse,
+    ]
+    """Lists the bundles that can be switched to, and those that serve. Verifies the hashes of those it has not seen before."""
 
     GetActiveBundle: grpc.aio.UnaryUnaryMultiCallable[
         shortlist.v1.bundle_pb2.GetActiveBundleRequest,
@@ -36,8 +64,32 @@ class BundleServiceAsyncStub:
     ]
     """Describes the bundle that answers now: its identity, size, features and item attributes."""
 
+    ActivateBundle: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.ActivateBundleRequest,
+        shortlist.v1.bundle_pb2.ActivateBundleResponse,
+    ]
+    """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
+    workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
+    are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
+    what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+    """
+
+    RollBackBundle: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.RollBackBundleRequest,
+        shortlist.v1.bundle_pb2.RollBackBundleResponse,
+    ]
+    """Switches back to the bundle that was active before, which is remembered across restarts."""
+
 class BundleServiceServicer(metaclass=abc.ABCMeta):
-    """Tells what is being served."""
+    """Tells what is being served, and switches to other bundles."""
+
+    @abc.abstractmethod
+    def ListBundles(
+        self,
+        request: shortlist.v1.bundle_pb2.ListBundlesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.bundle_pb2.ListBundlesResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.ListBundlesResponse]]:
+        """Lists the bundles that can be switched to, and those that serve. Verifies the hashes of those it has not seen before."""
 
     @abc.abstractmethod
     def GetActiveBundle(
@@ -46,5 +98,25 @@ class BundleServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[shortlist.v1.bundle_pb2.GetActiveBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.GetActiveBundleResponse]]:
         """Describes the bundle that answers now: its identity, size, features and item attributes."""
+
+    @abc.abstractmethod
+    def ActivateBundle(
+        self,
+        request: shortlist.v1.bundle_pb2.ActivateBundleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.bundle_pb2.ActivateBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.ActivateBundleResponse]]:
+        """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
+        workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
+        are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
+        what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+        """
+
+    @abc.abstractmethod
+    def RollBackBundle(
+        self,
+        request: shortlist.v1.bundle_pb2.RollBackBundleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.bundle_pb2.RollBackBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.RollBackBundleResponse]]:
+        """Switches back to the bundle that was active before, which is remembered across restarts."""
 
 def add_BundleServiceServicer_to_server(servicer: BundleServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

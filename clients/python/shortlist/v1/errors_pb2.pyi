@@ -175,6 +175,46 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
         {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
          "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
     """
+    ERROR_REASON_BUNDLE_MISSING: _ErrorReason.ValueType  # 30
+    """NOT_FOUND: there is no such bundle where the server's bundles come from.
+
+        {"reason": "BUNDLE_MISSING", "domain": "shortlist",
+         "metadata": {"problem": "films 7: no such bundle; ListBundles tells which there are"}}
+    """
+    ERROR_REASON_BUNDLE_CORRUPT: _ErrorReason.ValueType  # 31
+    """FAILED_PRECONDITION: a file of the bundle is missing, cut, changed, or not what the manifest says.
+
+        {"reason": "BUNDLE_CORRUPT", "domain": "shortlist",
+         "metadata": {"problem": "index/hnsw.bin: expected 5120 bytes, got 17; copy it again"}}
+    """
+    ERROR_REASON_BUNDLE_UNSUPPORTED: _ErrorReason.ValueType  # 32
+    """FAILED_PRECONDITION: the bundle's format, or a section that it requires, is unknown to this version.
+
+        {"reason": "BUNDLE_UNSUPPORTED", "domain": "shortlist",
+         "metadata": {"problem": "manifest.json: format_version: expected at most 1, got 2; upgrade the server"}}
+    """
+    ERROR_REASON_PARITY: _ErrorReason.ValueType  # 33
+    """FAILED_PRECONDITION: the golden requests of the bundle give other numbers here than in training.
+
+        {"reason": "PARITY", "domain": "shortlist",
+         "metadata": {"problem": "golden output ranker.rating: expected 3.81 within 1e-05, got 3.79"}}
+    """
+    ERROR_REASON_MODEL_SIGNATURE_MISMATCH: _ErrorReason.ValueType  # 34
+    """FAILED_PRECONDITION: a model of the bundle has other inputs or outputs than the manifest declares, or fails.
+
+        {"reason": "MODEL_SIGNATURE_MISMATCH", "domain": "shortlist",
+         "metadata": {"problem": "models/ranker.onnx: expected input 'user', which the manifest declares"}}
+    """
+    ERROR_REASON_NOT_CONFIGURED: _ErrorReason.ValueType  # 35
+    """FAILED_PRECONDITION: the server is not set up for the call; the message says what to set.
+
+        {"reason": "NOT_CONFIGURED", "domain": "shortlist", "metadata": {"setting": "workers", "expected": "1 or more"}}
+    """
+    ERROR_REASON_SWITCH_UNDER_WAY: _ErrorReason.ValueType  # 36
+    """ABORTED: another bundle is being switched to; one at a time.
+
+        {"reason": "SWITCH_UNDER_WAY", "domain": "shortlist", "metadata": {}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -337,5 +377,45 @@ ERROR_REASON_LABEL_NOT_LOADED: ErrorReason.ValueType  # 25
 
     {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
      "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
+"""
+ERROR_REASON_BUNDLE_MISSING: ErrorReason.ValueType  # 30
+"""NOT_FOUND: there is no such bundle where the server's bundles come from.
+
+    {"reason": "BUNDLE_MISSING", "domain": "shortlist",
+     "metadata": {"problem": "films 7: no such bundle; ListBundles tells which there are"}}
+"""
+ERROR_REASON_BUNDLE_CORRUPT: ErrorReason.ValueType  # 31
+"""FAILED_PRECONDITION: a file of the bundle is missing, cut, changed, or not what the manifest says.
+
+    {"reason": "BUNDLE_CORRUPT", "domain": "shortlist",
+     "metadata": {"problem": "index/hnsw.bin: expected 5120 bytes, got 17; copy it again"}}
+"""
+ERROR_REASON_BUNDLE_UNSUPPORTED: ErrorReason.ValueType  # 32
+"""FAILED_PRECONDITION: the bundle's format, or a section that it requires, is unknown to this version.
+
+    {"reason": "BUNDLE_UNSUPPORTED", "domain": "shortlist",
+     "metadata": {"problem": "manifest.json: format_version: expected at most 1, got 2; upgrade the server"}}
+"""
+ERROR_REASON_PARITY: ErrorReason.ValueType  # 33
+"""FAILED_PRECONDITION: the golden requests of the bundle give other numbers here than in training.
+
+    {"reason": "PARITY", "domain": "shortlist",
+     "metadata": {"problem": "golden output ranker.rating: expected 3.81 within 1e-05, got 3.79"}}
+"""
+ERROR_REASON_MODEL_SIGNATURE_MISMATCH: ErrorReason.ValueType  # 34
+"""FAILED_PRECONDITION: a model of the bundle has other inputs or outputs than the manifest declares, or fails.
+
+    {"reason": "MODEL_SIGNATURE_MISMATCH", "domain": "shortlist",
+     "metadata": {"problem": "models/ranker.onnx: expected input 'user', which the manifest declares"}}
+"""
+ERROR_REASON_NOT_CONFIGURED: ErrorReason.ValueType  # 35
+"""FAILED_PRECONDITION: the server is not set up for the call; the message says what to set.
+
+    {"reason": "NOT_CONFIGURED", "domain": "shortlist", "metadata": {"setting": "workers", "expected": "1 or more"}}
+"""
+ERROR_REASON_SWITCH_UNDER_WAY: ErrorReason.ValueType  # 36
+"""ABORTED: another bundle is being switched to; one at a time.
+
+    {"reason": "SWITCH_UNDER_WAY", "domain": "shortlist", "metadata": {}}
 """
 global___ErrorReason = ErrorReason

@@ -1,0 +1,158 @@
+"""One process that serves: loads, listens, drains, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from shortlist_server.app import (
+    Shared,
+    build_server,
+    follow,
+    generation_options,
+    request_log,
+    serving_set,
+    watch,
+)
+from shortlist_server.config import ServerConfig
+from shortlist_server.labels import LabeledGenerations, load_generations
+from shortlist_server.observability.metrics import Metrics
+from shortlist_server.runtime.compute import ComputePool
+from shortlist_server.security import refuse_early
+from shortlist_server.telemetry import make_tracing
+
+logger = logging.getLogger(__name__)
+
+
+def load(config: ServerConfig, folder: Path) -> LabeledGenerations:
+    """Load a bundle as it is to be served, and the canary beside it.
+
+    Raises:
+        BundleError: a bundle cannot be served.
+        ConfigError: the configuration serves it with what does not go together.
+    """
+    loaded = load_generations(serving_set(config, folder), generation_options(config))
+    # What is loaded stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    return loaded
+
+
+async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port: None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: The configuration.
+        ready: Called with the port once calls are answered.
+
+    Raises:
+        BundleError: the bundle cannot be served.
+        ConfigError: the address cannot be bound, or not without TLS; a file of certificates or keys
+            cannot be used; or requests cannot be logged.
+        MissingExtra: what logging requests, tracing or channelz needs is not installed.
+    """
+    begin = time.perf_counter()
+    refuse_early(config)
+    serving = ServingProcess(config, load(config, config.served_folder))
+    port = await serving.start(begin)
+    stopping = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stopping.set)
+    ready(port)
+    await stopping.wait()
+    logger.info("stopping: health is NOT_SERVING, calls in flight finish")
+    await serving.server.drain()
+    serving.close()
+    logger.info("stopped")
+
+
+class ServingProcess:
+    """All that one process needs to serve a generation. Make it inside the event loop."""
+
+    def __init__(
+        self, config: ServerConfig, loaded: LabeledGenerations, shared: Shared | None = None
+    ) -> None:
+        """Build the server; it does not listen yet.
+
+        Args:
+            config: The configuration.
+            loaded: What answers; its threads, if any, start here.
+            shared: What it has together with others; None where it serves alone.
+
+        Raises:
+            CatalogError: the store of the live catalogue cannot be used.
+            ConfigError: a file of the configuration cannot be used.
+            MissingExtra: what logging requests, tracing or channelz needs is not installed.
+        """
+        self._config = config
+        self._loaded = loaded
+        generation = loaded.stable
+        self._shared = shared
+        self._recorder = request_log(config)
+        self._tracing = make_tracing(config)
+        self._live = follow(config, generation)
+        self._compute = ComputePool(
+            threads=config.compute_threads,
+            waiting_max=config.waiting_max,
+            wait_s_max=config.wait_ms_max / 1e3,
+            standing_s_max=config.wait_ms_standing / 1e3,
+        )
+        self._stop_metrics: Callable[[], None] | None = None
+        self.metrics = Metrics() if config.metrics_listen else None
+        if self.metrics is not None:
+            watch(
+                self.metrics, generation, self._compute, self._recorder, self._live, self._tracing
+            )
+        self.server = build_server(
+            config,
+            loaded,
+            self._compute,
+            self._recorder,
+            self.metrics,
+            self._live,
+            self._tracing,
+            shared,
+        )
+
+    async def start(self, begin: float) -> int:
+        """Listen; returns the port.
+
+        Args:
+            begin: When the process began with it, by `time.perf_counter`.
+
+        Raises:
+            ConfigError: an address cannot be bound.
+        """
+        # Of several processes one collects what all count.
+        if self.metrics is not None and self._config.metrics_listen and self._shared is None:
+            self._stop_metrics = self.metrics.listen(self._config.metrics_listen)
+        port = await self.server.start()
+        manifest = self._loaded.stable.bundle.manifest
+        logger.info(
+            "serving bundle %s %s (%d items) on port %d after %.2f s",
+            manifest.name,
+            manifest.version,
+            manifest.item_count,
+            port,
+            time.perf_counter() - begin,
+        )
+        return port
+
+    def close(self) -> None:
+        """End all threads, after the server has drained."""
+        self._compute.close()
+        if self._live is not None:
+            self._live.close()
+            self._live.store.close()
+        self._loaded.close()
+        if self._recorder is not None:
+            self._recorder.close()
+        if self._tracing is not None:
+            self._tracing.close()
+        if self._stop_metrics is not None:
+            self._stop_metrics()
