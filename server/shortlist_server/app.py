@@ -268,7 +268,7 @@ def build_server(
         options=ServerOptions(
             listen=config.listen if shared is None else _at_port(config.listen, shared.port),
             share_port=shared is not None,
-            connection_age_s=config.connection_age_ms / 1e3,
+            connection_age_s=config.connection_age_s,
             message_bytes_max=config.message_bytes_max,
             streams_max=config.streams_max,
             keepalive_ms=config.keepalive_ms,

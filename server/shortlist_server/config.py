@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic_settings import (
 
 from shortlist_server.errors import ConfigError
 
+WORKERS_CONNECTION_AGE_S = 30.0
 ENV_PREFIX = "SHORTLIST_SERVER_"
 
 
@@ -59,10 +61,11 @@ class ServerConfig(BaseSettings):
     process. Only speed.
     """
 
-    connection_age_ms: int = Field(default=30_000, ge=100, le=86_400_000)
+    connection_age_ms: int | None = Field(default=None, ge=100, le=86_400_000)
     """Age at which a connection is given up, in milliseconds; its calls finish, and clients make
     another without a call that fails. After a switch of bundles the one before answers on for so
-    long, on the connections that it has.
+    long, on the connections that it has. None, the default, is 30,000 where there are workers, and
+    gives none up where there are not.
     """
 
     canary_bundle: Path | None = None
@@ -278,6 +281,13 @@ class ServerConfig(BaseSettings):
             # The value is not repeated: it holds a secret.
             raise ValueError("expected a URL without user and password; see docs/tracing.md")
         return endpoint
+
+    @property
+    def connection_age_s(self) -> float:
+        """Age at which a connection is given up, in seconds; infinite where none is."""
+        if self.connection_age_ms is not None:
+            return self.connection_age_ms / 1e3
+        return WORKERS_CONNECTION_AGE_S if self.workers else math.inf
 
     @property
     def served_folder(self) -> Path:

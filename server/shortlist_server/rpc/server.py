@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,7 @@ class ServerOptions:
     """Whether each call is logged."""
     channelz: bool = False
     """Whether grpc.channelz.v1 is served."""
-    connection_age_s: float = 30.0
+    connection_age_s: float = math.inf
     """Age at which a connection is given up, its calls finished; clients make another."""
     share_port: bool = False
     """Whether other processes of this user may listen on the port, too."""
@@ -91,6 +92,11 @@ def _add_channelz(server: Any) -> str:
         raise MissingExtra(feature="channelz", extra="channelz") from error
     channelz.add_channelz_servicer(server)
     return str(channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name)
+
+
+def _age_options(age_s: float) -> list[tuple[str, int]]:
+    # gRPC varies it by a tenth. Calls that are under way finish, however long they take.
+    return [] if math.isinf(age_s) else [("grpc.max_connection_age_ms", round(age_s * 1e3))]
 
 
 def _connection_options(options: ServerOptions) -> list[tuple[str, int]]:
@@ -136,12 +142,10 @@ class Server:
                 ("grpc.max_receive_message_length", options.message_bytes_max),
                 ("grpc.max_send_message_length", -1),
                 *_connection_options(options),
+                *_age_options(options.connection_age_s),
                 # Otherwise a second server could take the same port, and half of the calls, without
                 # a word; workers of one server do just that.
                 ("grpc.so_reuseport", int(options.share_port)),
-                # gRPC varies it by a tenth. Calls that are under way finish, however long they
-                # take.
-                ("grpc.max_connection_age_ms", round(options.connection_age_s * 1e3)),
                 ("grpc.enable_channelz", int(options.channelz)),
             ],
         )

@@ -248,7 +248,7 @@ class Supervisor:
             self._switching = False
 
     async def _hand_over(self, old: WorkerSet) -> None:
-        age_s = self._config.connection_age_ms / 1e3 * AGE_VARIES
+        age_s = self._config.connection_age_s * AGE_VARIES
         await old.end("hand_over", age_s + self._config.drain_ms / 1e3 + SLACK_S)
         self._sets.remove(old)
         if self._source is not None:
