@@ -17,6 +17,7 @@ from shortlist_server import app
 from shortlist_server.config import ServerConfig
 from shortlist_server.generation import Generation, load_generation
 from shortlist_server.labels import LabeledGenerations
+from shortlist_server.observability.metrics import Metrics
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.telemetry import make_tracing
 
@@ -92,6 +93,7 @@ class RunningServer:
         stable = generation if isinstance(generation, Generation) else generation.stable
         self.live = app.follow(self.config, stable)
         self.tracing = make_tracing(self.config)
+        self.metrics = Metrics() if self.config.metrics_listen else None
         self.target = self._call(self._start(generation))
 
     def _call(self, coroutine: object) -> str:
@@ -102,6 +104,7 @@ class RunningServer:
             self.config,
             generation,
             self.compute,
+            metrics=self.metrics,
             live=self.live,
             tracing=self.tracing,
             shared=self._shared,

@@ -15,7 +15,7 @@ from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.generation import Generation, GenerationOptions
-from shortlist_server.labels import LabeledGenerations, ServingSet
+from shortlist_server.labels import LabeledGenerations, ServingSet, unchanging
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
@@ -27,6 +27,7 @@ from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.generations import CANARY
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
+from shortlist_server.rpc.shadow import Shadow
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import certificates, make_access
 
@@ -52,9 +53,15 @@ def serving_set(config: ServerConfig, stable: Path) -> ServingSet:
         ConfigError: there would be a canary beside a live catalogue, whose changes it does not see:
             it would recommend items that were deleted.
     """
-    if config.canary_bundle is not None and config.catalog_store is not None:
-        raise ConfigError("canary_bundle: expected none beside catalog_store, got both")
-    return ServingSet(stable=stable, canary=config.canary_bundle, canary_share=config.canary_share)
+    for name in ("canary_bundle", "shadow_bundle"):
+        if getattr(config, name) is not None and config.catalog_store is not None:
+            raise ConfigError(f"{name}: expected none beside catalog_store, got both")
+    return ServingSet(
+        stable=stable,
+        canary=config.canary_bundle,
+        canary_share=config.canary_share,
+        shadow=config.shadow_bundle,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +253,7 @@ def build_server(
             default_timeout_s=config.default_timeout_ms / 1e3,
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
+            shadow=_shadow(config, loaded, compute, metrics),
         ),
         catalog=CatalogService(
             serving=generations.stable,
@@ -283,6 +291,25 @@ def build_server(
         access=make_access(config, None if shared is None else shared.make_bucket),
         observer=metrics,
         tracer=tracing,
+    )
+
+
+def _shadow(
+    config: ServerConfig,
+    loaded: LabeledGenerations,
+    compute: ComputePool,
+    metrics: Metrics | None,
+) -> Shadow | None:
+    # Without metrics nobody would learn what it found.
+    if loaded.shadow is None or metrics is None:
+        return None
+    return Shadow(
+        unchanging(loaded.shadow),
+        share=config.shadow_share,
+        compute=compute,
+        timeout_s=config.default_timeout_ms / 1e3,
+        compared=metrics.compared,
+        ended=metrics.shadow_ended,
     )
 
 

@@ -73,6 +73,17 @@ class ServerConfig(BaseSettings):
     the default, serves none. Changes the answers of those.
     """
 
+    shadow_bundle: Path | None = None
+    """Folder of a bundle that answers recommendations too, after the caller was answered: how its
+    lists differ is shown in the metrics, and nobody gets them. None, the default, has none. Only
+    speed.
+    """
+
+    shadow_share: float = Field(default=0.1, gt=0, le=1)
+    """Share of the recommendations that the shadow answers, too; at most what a quarter of one core
+    can do.
+    """
+
     canary_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the users whom `canary_bundle` answers, by a hash of the user's id: the same user
     always, and a larger share only adds users.

@@ -23,6 +23,8 @@ class ServingSet:
     canary: Path | None = None
     canary_share: float = 0.0
     """Share of the users whom the canary answers, 0..1."""
+    shadow: Path | None = None
+    """Folder of a bundle whose answers are compared, and not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class LabeledGenerations:
     stable: Generation
     canary: Generation | None = None
     canary_share: float = 0.0
+    shadow: Generation | None = None
 
     def serving(self, stable: Serving | None = None) -> Generations:
         """Return what requests are answered from.
@@ -47,9 +50,9 @@ class LabeledGenerations:
 
     def close(self) -> None:
         """End the threads of all; no request may be running."""
-        self.stable.close()
-        if self.canary is not None:
-            self.canary.close()
+        for generation in (self.stable, self.canary, self.shadow):
+            if generation is not None:
+                generation.close()
 
 
 def load_generations(
@@ -61,18 +64,31 @@ def load_generations(
         BundleError: one of them is missing, damaged, too new, or its numbers are not those of
             training; nothing stays loaded then.
     """
-    stable = load_generation(serving.stable, options)
-    if serving.canary is None:
-        return LabeledGenerations(stable=stable)
+    loaded: dict[str, Generation] = {}
     try:
-        canary = load_generation(serving.canary, options)
+        for label, folder in (
+            ("stable", serving.stable),
+            ("canary", serving.canary),
+            ("shadow", serving.shadow),
+        ):
+            if folder is not None:
+                loaded[label] = load_generation(folder, options)
     except BaseException:
-        stable.close()
+        for generation in loaded.values():
+            generation.close()
         raise
-    names = stable.bundle.manifest.name, canary.bundle.manifest.name
-    if names[0] != names[1]:
-        logger.warning("the canary is a bundle of another name: %s beside %s", names[1], names[0])
-    return LabeledGenerations(stable=stable, canary=canary, canary_share=serving.canary_share)
+    names = {label: generation.bundle.manifest.name for label, generation in loaded.items()}
+    for label, name in names.items():
+        if name != names["stable"]:
+            logger.warning(
+                "the %s is a bundle of another name: %s beside %s", label, name, names["stable"]
+            )
+    return LabeledGenerations(
+        stable=loaded["stable"],
+        canary=loaded.get("canary"),
+        canary_share=serving.canary_share if "canary" in loaded else 0.0,
+        shadow=loaded.get("shadow"),
+    )
 
 
 def unchanging(generation: Generation) -> Unchanging:

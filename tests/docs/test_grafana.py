@@ -22,6 +22,12 @@ DASHBOARD: dict[str, Any] = json.loads((DOCS / "grafana/shortlist.json").read_te
 PANELS: list[dict[str, Any]] = DASHBOARD["panels"]
 SERIES = re.compile(r"((?:shortlist|process)_\w+)\{([^}]*)\}")
 VARIABLE = {"type": "prometheus", "uid": "${datasource}"}
+# These a supervisor shows, whose page is tested with the workers.
+OF_THE_SUPERVISOR = {
+    "shortlist_workers": "gauge",
+    "shortlist_worker_restarts_total": "counter",
+    "shortlist_generation": "gauge",
+}
 GIVEN_BY_PROMETHEUS = {"job", "instance"}
 
 
@@ -40,6 +46,7 @@ def exposed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "--recall-share": "1",
         "--exact-items-max": "1",
         "--request-log": str(tmp_path_factory.mktemp("log")),
+        "--catalog-store": str(tmp_path_factory.mktemp("catalog") / "catalog.sqlite"),
         "--otel-endpoint": "http://127.0.0.1:9",
     }
     arguments = [part for pair in settings.items() for part in pair]
@@ -57,7 +64,7 @@ def exposed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
             text = response.read().decode()
     types_ = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     buckets = {f"{name}_bucket": kind for name, kind in types_.items() if kind == "histogram"}
-    return types_ | buckets
+    return types_ | buckets | OF_THE_SUPERVISOR
 
 
 def test_every_metric_that_it_asks_for_is_shown_by_a_server(exposed: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.types import Answer, Outcome
 from shortlist_server.index.plan import SearchPlan
 from shortlist_server.index.recall import RecallSnapshot
+from shortlist_server.observability.comparison import Comparison
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ SECONDS = (
     *(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 """Bounds of the histograms of times: kernels take tenths of a millisecond."""
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+DIFFERENCES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 CANDIDATES = (0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 4_096)
 
 
@@ -63,6 +66,25 @@ class Metrics:
         self._answers = self._counter("answers", "Answers by the bundle that gave them.", "label")
         self._short = self._counter("short_lists", "Answers of too few items.", "reason")
         self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
+        self._shadows = self._counter(
+            "shadow_answers", "Requests that the shadow was to answer, too.", "outcome"
+        )
+        self._shadow_seconds = self._seconds("shadow", "Time that the shadow took.")
+        self._shadow_first = self._counter(
+            "shadow_first_items", "Lists of the shadow by whether they begin alike.", "same"
+        )
+        self._overlap = Histogram(
+            "shortlist_shadow_overlap",
+            "Share of a list that the shadow has, too.",
+            buckets=SHARES,
+            registry=self.registry,
+        )
+        self._score_difference = Histogram(
+            "shortlist_shadow_score_difference",
+            "Mean difference of the scores of the items that both lists have.",
+            buckets=DIFFERENCES,
+            registry=self.registry,
+        )
         self._candidates = Histogram(
             "shortlist_candidates",
             "Candidates of an answer.",
@@ -110,6 +132,18 @@ class Metrics:
             self._of(self._short, answer.shortfall.value).inc()
         if answer.cold_start is not None:
             self._of(self._cold, answer.cold_start.value).inc()
+
+    def compared(self, comparison: Comparison) -> None:
+        """Count how a list of the shadow differs from the one that was sent."""
+        self._overlap.observe(comparison.overlap)
+        self._of(self._shadow_first, "yes" if comparison.same_first else "no").inc()
+        if comparison.score_difference is not None:
+            self._score_difference.observe(comparison.score_difference)
+        self._shadow_seconds.observe(comparison.seconds)
+
+    def shadow_ended(self, outcome: str) -> None:
+        """Count a request that the shadow was to answer: `ok`, `failed` or `dropped`."""
+        self._of(self._shadows, outcome).inc()
 
     def serves(self, *, name: str, version: str, sha256: str) -> None:
         """Name the bundle that serves from now on, in place of the one before."""

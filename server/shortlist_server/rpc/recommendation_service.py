@@ -20,6 +20,7 @@ from shortlist_server.rpc import access, check, convert, respond
 from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.respond_query import fill_answered_query
 from shortlist_server.rpc.row_error import fill_row_error
+from shortlist_server.rpc.shadow import Shadow
 from shortlist_server.rpc.snapshot import Snapshot, snapshot_of
 from shortlist_server.runtime.compute import ComputePool
 
@@ -56,6 +57,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         default_timeout_s: float,
         recorder: Recorder | None = None,
         observe: Callable[[Answer, str], None] | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """Take what requests are answered from, and the threads to compute in.
 
@@ -65,12 +67,14 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             default_timeout_s: Budget of calls without a deadline.
             recorder: Keeps requests; None where they are not kept.
             observe: Told of each answer, and of the label of the bundle that gave it.
+            shadow: Answers recommendations, too; None where none does.
         """
         self._generations = generations
         self._compute = compute
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
         self._observe = observe
+        self._shadow = shadow
 
     async def Recommend(
         self, request: pb.RecommendRequest, context: Context
@@ -83,7 +87,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         query, options = convert.query(request.query), convert.recommend_options(request)
         compute = self._compute.of(waits=at.funnel.waits(options))
         answer = await compute(at.funnel.recommend, query, options, budget)
-        return self._filled(at, request, pb.RecommendResponse(), answer, options, budget)
+        response = self._filled(at, request, pb.RecommendResponse(), answer, options, budget)
+        if self._shadow is not None:
+            self._shadow.watch(at, query, options, answer)
+        return response
 
     async def StreamRecommend(
         self, request: pb.StreamRecommendRequest, context: Context
