@@ -12,13 +12,21 @@ from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
+from shortlist_server.access.api_keys import Scope
+from shortlist_server.rpc.access import METHOD_SCOPES
 
-METHODS = [
+EVERY_METHOD = [
     method
     for file in (recommendation_pb2, bundle_pb2, catalog_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
+OF_ADMINS = [
+    method
+    for method in EVERY_METHOD
+    if METHOD_SCOPES[f"/{method.containing_service.full_name}/{method.name}"] == (Scope.ADMIN,)
+]
+METHODS = [method for method in EVERY_METHOD if method not in OF_ADMINS]
 NOT_TO_BE = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
 
 
@@ -44,6 +52,15 @@ def test_bytes_that_are_no_message_are_refused_by_name(
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.details().startswith("request: expected a message of the method's type, got ")
     assert "INVALID_VALUE" in str(error.trailing_metadata())
+
+
+@pytest.mark.parametrize("method", OF_ADMINS, ids=lambda method: method.name)
+def test_what_only_admins_may_call_is_refused_before_it_is_read(
+    channel: grpc.Channel, method: object
+) -> None:
+    error = end_of(channel, method, b"\xff\xff\xff\xff")
+    assert error is not None
+    assert error.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)

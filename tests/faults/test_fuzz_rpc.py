@@ -50,14 +50,22 @@ SETTINGS = {
     ),
 }
 CHANGING = "with items that change"
+OF_ADMINS = ("ListBundles", "ActivateBundle", "RollBackBundle")
 CHANGES = ("UpsertItems", "DeleteItems")
 METHODS: list[MethodDescriptor] = [
     method
     for file in (recommendation_pb2, bundle_pb2, catalog_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
+    if method.name not in OF_ADMINS
 ]
 OTHERS: list[MethodDescriptor] = [
+    # Refused without a key.
+    *(
+        method
+        for method in bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].methods
+        if method.name in OF_ADMINS
+    ),
     *health_pb2.DESCRIPTOR.services_by_name["Health"].methods,
     *reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].methods,
 ]
@@ -75,7 +83,7 @@ ENDS = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNIMPLEMENTED,
 }
-OTHERS_ENDS = ENDS | {grpc.StatusCode.UNKNOWN}
+OTHERS_ENDS = ENDS | {grpc.StatusCode.UNKNOWN, grpc.StatusCode.PERMISSION_DENIED}
 """How calls of health and reflection may end, which answer bytes that are no message in the way of
 their packages."""
 IN_A_HURRY = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}

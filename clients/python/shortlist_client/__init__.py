@@ -74,8 +74,10 @@ from shortlist_client.options import (
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
 from shortlist_client.results import (
     AnswerInfo,
+    BundleEntry,
     BundleId,
     BundleInfo,
+    BundleSwitch,
     Candidates,
     CatalogStats,
     FieldInfo,
@@ -104,10 +106,12 @@ __all__ = [
     "AttributeTypeMismatch",
     "AttributeValue",
     "BundleCorrupt",
+    "BundleEntry",
     "BundleId",
     "BundleInfo",
     "BundleMissing",
     "BundleRefused",
+    "BundleSwitch",
     "BundleUnsupported",
     "CallerItems",
     "Candidates",

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, cast
 import grpc
 import grpc.aio
 
-from shortlist_client import calls, catalog_calls, stream_calls
+from shortlist_client import bundle_calls, calls, catalog_calls, stream_calls
 from shortlist_client.call import (
     AnyCall,
     Call,
@@ -110,6 +110,9 @@ class AsyncClient:
     find_similar_items = _awaited(calls.find_similar_items)
     get_active_bundle = _awaited(calls.get_active_bundle)
     get_catalog_stats = _awaited(calls.get_catalog_stats)
+    list_bundles = _awaited(bundle_calls.list_bundles)
+    activate_bundle = _awaited(bundle_calls.activate_bundle)
+    roll_back_bundle = _awaited(bundle_calls.roll_back_bundle)
     upsert_items = _awaited(catalog_calls.upsert_items)
     delete_items = _awaited(catalog_calls.delete_items)
     get_item = _awaited(catalog_calls.get_item)

@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, cast
 
 import grpc
 
-from shortlist_client import calls, catalog_calls, stream_calls
+from shortlist_client import bundle_calls, calls, catalog_calls, stream_calls
 from shortlist_client.call import (
     AnyCall,
     Call,
@@ -114,6 +114,9 @@ class Client:
     find_similar_items = _blocking(calls.find_similar_items)
     get_active_bundle = _blocking(calls.get_active_bundle)
     get_catalog_stats = _blocking(calls.get_catalog_stats)
+    list_bundles = _blocking(bundle_calls.list_bundles)
+    activate_bundle = _blocking(bundle_calls.activate_bundle)
+    roll_back_bundle = _blocking(bundle_calls.roll_back_bundle)
     upsert_items = _blocking(catalog_calls.upsert_items)
     delete_items = _blocking(catalog_calls.delete_items)
     get_item = _blocking(catalog_calls.get_item)

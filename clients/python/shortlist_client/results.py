@@ -188,6 +188,34 @@ class BundleInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BundleEntry:
+    """A bundle that a server can switch to."""
+
+    folder: str
+    """Its name where bundles come from."""
+    id: BundleId | None
+    """None where its manifest cannot be read."""
+    create_time: datetime | None
+    """When it was built. None where its manifest cannot be read."""
+    active: bool
+    """Whether it serves now."""
+    problem: str
+    """Why it cannot be switched to. Empty where nothing is known against it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleSwitch:
+    """The answer of `activate_bundle` and `roll_back_bundle`."""
+
+    bundle: BundleId
+    """The bundle that was asked for, or gone back to."""
+    previous: BundleId | None
+    """The bundle that was active before. None where nothing was switched."""
+    switched: bool
+    """False where it was active already, or only validated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogStats:
     """The answer of `get_catalog_stats`: how large the catalogue is and how well it is searched."""
 

@@ -29,6 +29,7 @@ from shortlist_client import (
     ShortlistError,
     User,
     attribute,
+    bundle_calls,
     calls,
     catalog_calls,
     stream_calls,
@@ -46,6 +47,9 @@ BUILDS: dict[str, Callable[..., Any]] = {
     "find_similar_items": calls.find_similar_items,
     "get_active_bundle": calls.get_active_bundle,
     "get_catalog_stats": calls.get_catalog_stats,
+    "list_bundles": bundle_calls.list_bundles,
+    "activate_bundle": bundle_calls.activate_bundle,
+    "roll_back_bundle": bundle_calls.roll_back_bundle,
     "upsert_items": catalog_calls.upsert_items,
     "delete_items": catalog_calls.delete_items,
     "get_item": catalog_calls.get_item,
@@ -303,6 +307,15 @@ def test_every_field_of_upsert_items_is_on_the_wire_as_asked(sent: Callable[...,
     assert unset_fields(request) == set()
 
 
+def test_every_field_of_activate_bundle_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent("activate_bundle", name="films", version="2", sha256="ab", validate_only=True)
+    assert request == bundle_pb2.ActivateBundleRequest(
+        name="films", version="2", sha256="ab", validate_only=True
+    )
+    # The one label that there is, is the server's default.
+    assert unset_fields(request) == {"shortlist.v1.ActivateBundleRequest.label"}
+
+
 def test_every_field_of_delete_items_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
     request = sent("delete_items", ["50", "51"], idempotency_key="load-2")
     assert request == catalog_pb2.DeleteItemsRequest(
@@ -359,6 +372,9 @@ def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeS
     ask("find_similar_items", "50")
     ask("get_active_bundle")
     ask("get_catalog_stats")
+    ask("list_bundles")
+    ask("activate_bundle", name="films", version="2")
+    ask("roll_back_bundle")
     ask("upsert_items", [CatalogItem("50", {})])
     ask("delete_items", ["50"])
     ask("get_item", "50")

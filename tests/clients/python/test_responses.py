@@ -39,8 +39,10 @@ from shortlist_client.options import (
 )
 from shortlist_client.results import (
     AnswerInfo,
+    BundleEntry,
     BundleId,
     BundleInfo,
+    BundleSwitch,
     Candidates,
     CatalogStats,
     FieldInfo,
@@ -378,6 +380,45 @@ INFO = AnswerInfo(
             ),
         ),
         (
+            "list_bundles",
+            {},
+            bundle_pb2.ListBundlesResponse(
+                bundles=[
+                    bundle_pb2.BundleEntry(
+                        folder="films-2",
+                        id=BUNDLE_ID_SENT,
+                        create_time=Timestamp(seconds=1_793_534_400),
+                        active=True,
+                    ),
+                    bundle_pb2.BundleEntry(folder="broken", problem="no manifest"),
+                ]
+            ),
+            (
+                BundleEntry(
+                    folder="films-2",
+                    id=BUNDLE_ID,
+                    create_time=datetime(2026, 11, 1, 12, tzinfo=UTC),
+                    active=True,
+                    problem="",
+                ),
+                BundleEntry(
+                    folder="broken", id=None, create_time=None, active=False, problem="no manifest"
+                ),
+            ),
+        ),
+        (
+            "activate_bundle",
+            {"sha256": "ab"},
+            bundle_pb2.ActivateBundleResponse(bundle=BUNDLE_ID_SENT),
+            BundleSwitch(bundle=BUNDLE_ID, previous=None, switched=False),
+        ),
+        (
+            "roll_back_bundle",
+            {},
+            bundle_pb2.RollBackBundleResponse(bundle=BUNDLE_ID_SENT, previous=BUNDLE_ID_SENT),
+            BundleSwitch(bundle=BUNDLE_ID, previous=BUNDLE_ID, switched=True),
+        ),
+        (
             "delete_items",
             {"item_ids": ["50"]},
             catalog_pb2.DeleteItemsResponse(
@@ -510,6 +551,8 @@ def test_every_field_of_a_response_arrives_typed(
         (CatalogStats, catalog_pb2.GetCatalogStatsResponse),
         (RecallBucket, catalog_pb2.RecallBucket),
         (Misfit, catalog_pb2.Misfit),
+        (BundleEntry, bundle_pb2.BundleEntry),
+        (BundleSwitch, bundle_pb2.ActivateBundleResponse),
         (ItemChanges, catalog_pb2.UpsertItemsResponse),
         (ItemOutcome, catalog_pb2.ItemOutcome),
         (SourcePosition, types_pb2.SourcePosition),

@@ -145,6 +145,8 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
     own |= {"shortlist_compute_admitted": "gauge", "shortlist_items": "gauge"}
     own |= {"shortlist_request_log_dropped_total": "counter"}
     own |= {"shortlist_traces_dropped_total": "counter"}
+    own |= {"shortlist_workers": "gauge", "shortlist_worker_restarts_total": "counter"}
+    own |= {"shortlist_generation": "gauge"}
     of_the_catalog = ("revision", "store_age_seconds", "changed_items", "deleted_items")
     own |= dict.fromkeys(
         (f"shortlist_catalog_{name}" for name in (*of_the_catalog, "tail_rows", "misfits")), "gauge"
