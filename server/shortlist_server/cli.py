@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   shortlist-server serve --bundle build/demo/bundle --listen 127.0.0.1:8500
   shortlist-server replay build/requests --bundle build/demo/bundle --bundle build/next/bundle
   shortlist-server make-key --name shop --scopes recommend >> keys.toml
+  shortlist-server health --target 127.0.0.1:8500
   SHORTLIST_SERVER_COMPUTE_THREADS=4 shortlist-server serve --config server.toml
 
 Settings come from the defaults, then the TOML file, then SHORTLIST_SERVER_* environment variables,
@@ -37,6 +38,11 @@ then flags; `shortlist-server show-config` prints what they come to. Exit codes:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["health"]:
+        from shortlist_server import health
+
+        return health.main(arguments[1:])
     # One thread for each matrix product: parallelism comes from requests. Must be set before numpy
     # is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -97,6 +103,8 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
             )
     _add_replay(commands)
     _add_make_key(commands)
+    # For the list of commands alone: it has a parser of its own, see `main`.
+    commands.add_parser("health", help="ask a running server for its health")
     return parser
 
 
