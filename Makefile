@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory evaluate lint types layers stubs check-stubs check-wheels constraints clean help
+.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,7 @@ lint: $(VENV)/.installed $(VENV)-protos/.installed ## Check style.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(VENV)-protos/bin/buf lint protos
+	$(BIN)/hadolint --failure-threshold style Dockerfile
 
 types: $(VENV)/.installed ## Check types.
 	$(BIN)/mypy server exporters clients/python/shortlist_client benchmarks
@@ -83,6 +84,9 @@ check-stubs: $(VENV)-protos/.installed ## Check that the committed stubs are wha
 
 check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments and look at what is in them.
 	$(BIN)/python .ci/wheels.py
+
+check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and run what it gives. Needs root.
+	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
 	for extras in server export server,export,otel,channelz,bench,dev; do \

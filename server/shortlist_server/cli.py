@@ -7,6 +7,7 @@ import asyncio
 import gc
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,9 @@ def _count(text: str) -> int:
 
 
 def _serve(config: Any, parsed: argparse.Namespace) -> int:
+    # Until the server listens for it: as PID 1 of a container a process has no default that ends
+    # it, and a bundle may take long to load.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from shortlist_server.observability.logs import set_up_logging
 
     if config.workers:

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     A probe runs it every few seconds beside the server: it loads gRPC alone, not what the other
     commands need.
     """
-    parsed = _parser().parse_args(arguments)
+    parsed = parser().parse_args(arguments)
     try:
         status = ask(
             parsed.target,
@@ -87,49 +87,50 @@ def ask(
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's arguments."""
+    made = argparse.ArgumentParser(
         prog="shortlist-server health",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    made.add_argument(
         "--target",
         default="127.0.0.1:8500",
         metavar="HOST:PORT",
         help="the server (default %(default)s)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--service",
         default="",
         metavar="NAME",
         help="full name of one service (default: the whole server)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--timeout-s",
         type=_seconds,
         default=2.0,
         metavar="SECONDS",
         help="how long it may take (default %(default)g)",
     )
-    parser.add_argument(
+    made.add_argument(
         "--ca-file",
         type=Path,
         metavar="PEM",
         help="speak TLS, and trust the certificates in this file: the server's own, or those of "
         "its authority",
     )
-    parser.add_argument(
+    made.add_argument(
         "--server-name",
         metavar="NAME",
         help="the name that the certificate carries, where the target is another",
     )
-    parser.add_argument(
+    made.add_argument(
         "--certificate-file", type=Path, metavar="PEM", help="the certificate to show"
     )
-    parser.add_argument("--key-file", type=Path, metavar="PEM", help="its private key")
-    return parser
+    made.add_argument("--key-file", type=Path, metavar="PEM", help="its private key")
+    return made
 
 
 def _seconds(text: str) -> float:

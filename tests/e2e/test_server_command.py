@@ -116,6 +116,26 @@ def test_metrics_tell_of_calls_and_of_what_was_served(
     assert "Traceback" not in log
 
 
+def test_server_that_still_loads_stops_when_told(tmp_path: Path) -> None:
+    """By its own handler: as PID 1 of a container it could not be ended otherwise."""
+    program = (
+        "import sys, time\n"
+        "from shortlist_server import cli, serving\n"
+        "async def serve(config, ready):\n"
+        "    print('loading', flush=True)\n"
+        "    time.sleep(60)\n"
+        "serving.serve = serve\n"
+        "sys.exit(cli.main(['serve', '--bundle', sys.argv[1]]))\n"
+    )
+    command = [sys.executable, "-c", program, tmp_path]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert (process.returncode, log) == (0, "")
+
+
 def test_interrupt_stops_the_server_without_a_traceback(serving: Serving) -> None:
     code, log = serving.end(signal.SIGINT)
     assert code == 0
