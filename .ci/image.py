@@ -295,6 +295,7 @@ def stop_while_it_loads(stage: Stage, lower: str) -> None:
         assert process.returncode == 0, f"{process.returncode} after {sent} signals"
         log = process.communicate()[0]
         assert "Traceback" not in log, log
+        assert "ready" not in log, log
         print(f"container: stopped while it loaded, by signal {sent}")
 
 
