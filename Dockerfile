@@ -25,8 +25,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY clients/python clients/python
 COPY exporters exporters
 COPY server server
-# Extras of pyproject.toml: `server,postgres` for a catalogue that replicas share.
-ARG EXTRAS=server
+# Extras of pyproject.toml; with `postgres` for a catalogue that replicas share.
+ARG EXTRAS=server,otel
 RUN python3 -m pip --python /opt/shortlist/bin/python install ".[${EXTRAS}]"
 
 FROM ${PYTHON_IMAGE}

@@ -80,7 +80,10 @@ def pod(folder: str) -> Object:
 def settings(folder: str) -> dict[str, str]:
     """The settings that a pod has, by field."""
     data: dict[str, str] = built(folder)["ConfigMap"]["data"]
-    assert container(folder)["envFrom"] == [{"configMapRef": {"name": "shortlist"}}]
+    assert container(folder)["envFrom"] == [
+        {"configMapRef": {"name": built(folder)["ConfigMap"]["metadata"]["name"]}},
+        {"secretRef": {"name": "shortlist", "optional": True}},
+    ]
     return {name.removeprefix(ENV_PREFIX).lower(): value for name, value in data.items()}
 
 
