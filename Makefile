@@ -89,7 +89,7 @@ check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and 
 	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server,otel,channelz,postgres,replay export server,export,otel,channelz,bench,dev; do \
+	for extras in server,otel,channelz,object-store,postgres,replay export server,export,otel,channelz,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/; s/,.*//'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \

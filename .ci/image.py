@@ -47,6 +47,7 @@ def main() -> None:
     make_bundle()
     (layer / "bundle").mkdir()  # the mount point, which Docker would make
     run_and_ask(last, f"{layer}:{base}")
+    run_and_ask(last, f"{layer}:{base}", SHORTLIST_SERVER_WORKERS="2")
     stop_while_it_loads(last, f"{layer}:{base}")
     print("check-image: all good")
 
@@ -232,8 +233,9 @@ def environment(stage: Stage, settings: dict[str, str]) -> list[str]:
     ]
 
 
-def run_and_ask(stage: Stage, lower: str) -> None:
-    with container(stage, lower, SHORTLIST_SERVER_ALLOW_PLAINTEXT="true") as (process, number):
+def run_and_ask(stage: Stage, lower: str, **settings: str) -> None:
+    settings["SHORTLIST_SERVER_ALLOW_PLAINTEXT"] = "true"
+    with container(stage, lower, **settings) as (process, number):
         assert process.stdout is not None
         line = process.stdout.readline()
         log = [line]
@@ -274,8 +276,11 @@ def run_and_ask(stage: Stage, lower: str) -> None:
         rest, _ = process.communicate(timeout=30)
         assert process.returncode == 0, rest
         assert "stopped" in rest, rest
+        workers = settings.get("SHORTLIST_SERVER_WORKERS", "0")
+        assert workers == "0" or f"{workers} workers serve" in "".join(log), log
         print(
-            "container: answered, healthy, read-only, without capabilities, stopped by its signal"
+            f"container, workers = {workers}: answered, healthy, read-only, without capabilities, "
+            "stopped by its signal"
         )
 
 
