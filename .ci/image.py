@@ -35,6 +35,10 @@ def main() -> None:
         sys.exit("check-image: needs root on Debian, for overlays and namespaces")
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
+    if why := cannot_mount():
+        # In a container without privileges, or where the folder is an overlay itself.
+        print(f"check-image: SKIPPED: this machine mounts no overlays here: {why}")
+        return
     stages = read_stages(ROOT / "Dockerfile")
     base = OUT / "base"
     make_base(base)
@@ -50,6 +54,25 @@ def main() -> None:
     run_and_ask(last, f"{layer}:{base}", SHORTLIST_SERVER_WORKERS="2")
     stop_while_it_loads(last, f"{layer}:{base}")
     print("check-image: all good")
+
+
+def cannot_mount() -> str:
+    """Try what `run_in` does; returns why it cannot be done, empty where it can."""
+    tried = OUT / "tried"
+    for name in ("upper", "work", "merged"):
+        (tried / name).mkdir(parents=True)
+    script = f"""
+    set -e
+    cd {tried}
+    mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work merged
+    mount --rbind /dev merged/dev
+    mount -t proc proc merged/proc
+    chroot merged /bin/true
+    """
+    command = ["unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    shutil.rmtree(tried)
+    return result.stderr.strip() or "no reason given" if result.returncode else ""
 
 
 def make_base(folder: Path) -> None:
