@@ -46,11 +46,13 @@ def build(
     index.init_index(
         max_elements=len(points), M=m, ef_construction=ef_construction, random_seed=seed
     )
+    # Threads that add the first points side by side do not see each other's, and now and then leave
+    # one of a few items without a link that leads to it. One thread also gives the same graph each
+    # time.
+    threads = 1 if len(points) <= BUILD_BATCH else os.cpu_count() or 1
     for start in range(0, len(points), BUILD_BATCH):
         batch = points[start : start + BUILD_BATCH]
-        index.add_items(
-            batch, np.arange(start, start + len(batch)), num_threads=os.cpu_count() or 1
-        )
+        index.add_items(batch, np.arange(start, start + len(batch)), num_threads=threads)
         progress(start + len(batch))
     index.save_index(str(path))
 

@@ -39,11 +39,7 @@ def serve_as_worker(
         buckets: Descriptor of the memory of the rate limits that the workers share.
     """
     make_bucket = SharedBuckets(buckets).bucket
-    code = asyncio.run(_Worker(config, generations, port, make_bucket).run(end))
-    logging.shutdown()
-    # Not `return`: taking apart what was loaded would write to all the pages that it shares, and
-    # so copy them first.
-    os._exit(code)
+    return asyncio.run(_Worker(config, generations, port, make_bucket).run(end))
 
 
 class _Worker:
@@ -80,7 +76,11 @@ class _Worker:
         await self._link.run()
         # The supervisor closes the link of a worker that has ended as told. Where it has gone
         # itself, nothing may hold on to the port or to what was loaded.
-        return 0 if self._ended else 1
+        logging.shutdown()
+        # Not `return`. Taking apart what was loaded would write to all the pages that it shares,
+        # and so copy them first; and a gRPC server that still serves, as where the supervisor was
+        # killed, may wait for its own threads for ever when its event loop ends.
+        os._exit(0 if self._ended else 1)
 
     async def _prepare(self) -> None:
         self._serving = ServingProcess(self._config, self._generations, self._shared)
