@@ -24,7 +24,7 @@ import grpc
 import numpy as np
 import synthetic
 from bench import closed_loop, machine
-from overload import open_loop
+from overload import open_loop, patient
 from serving import percentiles, serving
 from shortlist.v1 import catalog_pb2, catalog_pb2_grpc
 from shortlist.v1 import recommendation_pb2 as pb
@@ -77,14 +77,7 @@ async def _measure(
             await stub.Recommend(request, timeout=TIMEOUT_S)
             return time.perf_counter() - begin
 
-        async def patiently(number: int) -> float:
-            while True:
-                try:
-                    return await ask(number)
-                except grpc.aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                        raise
-
+        patiently = patient(ask)
         await closed_loop(patiently, 4, 400)
         saturation = (await closed_loop(patiently, 16, 3_000))["per_second"]
         rate = share * saturation

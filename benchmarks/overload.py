@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ SHARES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 TIMEOUT_S = 1.0
 CANDIDATE_COUNT = 500
 CHANNELS = 8
+Ask = Callable[[int], Awaitable[float]]
+"""Makes the call of a number; returns how long it took, in seconds."""
 
 
 def main() -> None:
@@ -83,14 +86,7 @@ async def _measure(target: str, seconds: float) -> dict[str, Any]:
         await stubs[number % CHANNELS].Recommend(request, timeout=TIMEOUT_S)
         return time.perf_counter() - begin
 
-    async def patiently(number: int) -> float:
-        while True:
-            try:
-                return await ask(number)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise
-
+    patiently = patient(ask)
     await closed_loop(patiently, 4, 200)
     saturation = (await closed_loop(patiently, 16, 2_000))["per_second"]
     print(f"saturation {saturation:.0f}/s")
@@ -102,6 +98,20 @@ async def _measure(target: str, seconds: float) -> dict[str, Any]:
     for channel in channels:
         await channel.close()
     return {"saturation": saturation, "rates": rates}
+
+
+def patient(ask: Ask) -> Ask:
+    """Return a caller who asks again where he is refused for load, until he is answered."""
+
+    async def patiently(number: int) -> float:
+        while True:
+            try:
+                return await ask(number)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+
+    return patiently
 
 
 async def open_loop(ask: Any, rate: float, seconds: float) -> dict[str, Any]:

@@ -15,6 +15,18 @@ from shortlist_server.observability.masking import Masking
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
 from shortlist_server.rpc import convert, respond
 
+RESPONSE_STAGE = StageReport(
+    name="response",
+    begin_ns=0,
+    end_ns=1,
+    duration_ns=1,
+    items_in=0,
+    items_out=0,
+    outcome=Outcome.OK,
+    plan="",
+)
+"""The stage that a server adds to those of the funnel."""
+
 
 def user(name: str = "u1", **fields: Any) -> types.Query:
     return types.Query(user=types.UserQuery(id=name, **fields))
@@ -46,18 +58,8 @@ def answer(generation: Generation, request: Any, request_id: str = "mine") -> An
         answered = funnel.recommend(convert.query(request.query), options, budget)
     response = pb.RecommendResponse()
     respond.add_items(answered, generation.catalog, response.items)
-    last = StageReport(
-        name="response",
-        begin_ns=0,
-        end_ns=1,
-        duration_ns=1,
-        items_in=0,
-        items_out=0,
-        outcome=Outcome.OK,
-        plan="",
-    )
     identity = respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256)
-    respond.fill_info(answered, last, identity, request_id, response.info)
+    respond.fill_info(answered, RESPONSE_STAGE, identity, request_id, response.info)
     return response
 
 

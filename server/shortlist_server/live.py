@@ -172,9 +172,8 @@ class LiveGeneration:
 
     def _follow(self) -> None:
         failing = False
-        rest_s = POLL_S
         while not self._closed.is_set():
-            self._wake.wait(rest_s)
+            self._wake.wait(POLL_S)
             self._wake.clear()
             begin = time.perf_counter()
             try:
@@ -189,7 +188,6 @@ class LiveGeneration:
                 failing = True
             spent = time.perf_counter() - begin
             self._closed.wait(min(spent * REST_FACTOR, 0.5))
-            rest_s = POLL_S
 
 
 def _set(future: asyncio.Future[None]) -> None:

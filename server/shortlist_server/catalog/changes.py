@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.catalog.catalog import BundleCatalog
@@ -173,46 +175,41 @@ class ChangedItems:
             item_id=item_id, revision=revision, served=served, reason=reason
         )
 
-    def _embed(self, fitted: list[_Fitted]) -> None:
-        """Add items by the vectors that the item tower makes; where it fails for some, find out for
-        which.
+    def _embed(self, fitted: Sequence[_Fitted]) -> None:
+        """Add items by the vectors that the item tower makes, and note those of which it makes
+        none.
         """
-        if not fitted:
-            return
-        try:
-            vectors = self.schema.embed([one.item for one in fitted])
-        except ShortlistError as error:
-            if len(fitted) == 1:
-                self._note(fitted[0].item.item_id, fitted[0].revision, str(error))
-                return
-            middle = len(fitted) // 2
-            self._embed(fitted[:middle])
-            self._embed(fitted[middle:])
-            return
-        for one, vector in zip(fitted, vectors, strict=True):
-            one.vector = vector
-        self._add(fitted)
+        made = self.schema.embed_each([one.item for one in fitted], ["items"] * len(fitted))
+        for one, vector in zip(fitted, made, strict=True):
+            if isinstance(vector, ShortlistError):
+                self._note(one.item.item_id, one.revision, str(vector))
+            else:
+                one.vector = vector
+        self._add([one for one in fitted if one.vector is not None])
 
     def _add(self, fitted: Sequence[_Fitted]) -> None:
         if not fitted:
             return
         items = [one.item for one in fitted]
         vectors = np.stack([one.vector for one in fitted if one.vector is not None])
-        rows = self._tail.append(
-            items,
-            [one.revision for one in fitted],
-            vectors,
-            self.schema.ranker_feeds(items),
-        )
-        self._tail_alive = self._tail_alive + b"\1" * len(items)
-        for item, row in zip(items, rows, strict=True):
-            self._place(item.item_id, self._base.size + row)
+        revisions = [one.revision for one in fitted]
+        self._append(items, revisions, vectors, self.schema.ranker_feeds(items))
 
-    def _place(self, item_id: str, row: int) -> None:
-        """Note where an item is now."""
-        self._rows[item_id] = row
-        if (own := self._base.row(item_id)) is not None:
-            self._now[own] = row
+    def _append(
+        self,
+        items: Sequence[FittedItem],
+        revisions: Sequence[int],
+        vectors: Floats,
+        feeds: Mapping[str, NDArray[Any]],
+    ) -> None:
+        """Give items rows of the tail, and note that they are there now; see `Tail.append`."""
+        rows = self._tail.append(items, revisions, vectors, feeds)
+        self._tail_alive = self._tail_alive + b"\1" * len(items)
+        for item, beside in zip(items, rows, strict=True):
+            row = self._base.size + beside
+            self._rows[item.item_id] = row
+            if (own := self._base.row(item.item_id)) is not None:
+                self._now[own] = row
 
     def _remove(self, item_id: str) -> None:
         """Take an item away from where it is."""
@@ -233,21 +230,19 @@ class ChangedItems:
     def _sweep(self) -> None:
         """Begin a new tail with the rows that hold an item, for most of the old one do not."""
         old, kept = self._tail.view(), np.flatnonzero(_mask(self._tail_alive))
-        self._tail, self._tail_alive = self._new_tail(), bytearray(b"\1" * len(kept))
+        self._tail, self._tail_alive = self._new_tail(), bytearray()
         if not len(kept):
             return
         items = [
             FittedItem(item_id=old.item_ids[row], cells=old.cells[row], unknown=())
             for row in kept.tolist()
         ]
-        rows = self._tail.append(
+        self._append(
             items,
             [old.revisions[row] for row in kept.tolist()],
             old.vectors[kept],
             {name: feed[kept] for name, feed in old.feeds.items()},
         )
-        for item, row in zip(items, rows, strict=True):
-            self._place(item.item_id, self._base.size + row)
 
     def _new_tail(self) -> Tail:
         manifest = self._bundle.manifest

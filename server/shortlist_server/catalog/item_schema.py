@@ -17,6 +17,7 @@ from shortlist_server.errors import (
     InvalidValue,
     ModelOutputInvalid,
     RequestError,
+    ShortlistError,
 )
 from shortlist_server.funnel.arrays import Floats
 from shortlist_server.funnel.resolve import fits, type_name
@@ -147,6 +148,29 @@ class ItemSchema:
         if self._cosine:
             vectors = (vectors / lengths[:, np.newaxis]).astype(np.float32)
         return vectors
+
+    def embed_each(
+        self, items: Sequence[FittedItem], fields: Sequence[str]
+    ) -> list[Floats | ShortlistError]:
+        """Return what the item tower makes of each item, [dimension], or why it makes nothing of
+        it: where it fails for some of many, it is found out for which.
+
+        Args:
+            items: The items.
+            fields: Path of each one's attributes in the request.
+        """
+        if not items:
+            return []
+        try:
+            return list(self.embed(items, fields[0]))
+        except ShortlistError as error:
+            if len(items) == 1:
+                return [error]
+        middle = len(items) // 2
+        return [
+            *self.embed_each(items[:middle], fields[:middle]),
+            *self.embed_each(items[middle:], fields[middle:]),
+        ]
 
     def ranker_feeds(self, items: Sequence[FittedItem]) -> dict[str, NDArray[Any]]:
         """Return the ranker's item-side inputs, [items, ...] each; empty without a ranker."""

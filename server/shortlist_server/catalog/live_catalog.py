@@ -7,7 +7,6 @@ changed or is gone stays, and holds nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,9 +54,8 @@ class LiveCatalog:
         self._base_size = base.size
         self.row_count = base.size + tail.size
         self._now = now
-        self._alive = alive
         self.size = int(np.count_nonzero(alive))
-        self.alive: Selection | None = Selection("", lambda: alive)
+        self.alive = Selection("", lambda: alive)
         self._cache = SelectionCache(self.row_count, filter_cache_bytes)
         self.attribute_names: Sequence[str] = base.attribute_names
         self.feature_types: Mapping[str, str] = base.feature_types
@@ -116,7 +114,7 @@ class LiveCatalog:
         )
 
     def _joined(self, own: Selection, beside: Sequence[Selection]) -> Selection:
-        alive = self._alive
+        alive = self.alive.mask
 
         # It holds nothing of this object, which else would hold itself, and stay until the
         # collector comes round.
@@ -126,7 +124,7 @@ class LiveCatalog:
             joined &= alive
             return joined
 
-        return self._cache.get(own.text, lambda: Selection(own.text, mask, partial(mask)))
+        return self._cache.get(own.text, lambda: Selection(own.text, mask, mask))
 
     def check_attribute(self, name: str, field: str) -> None:
         """Check that there is an attribute of this name; raises as `BundleCatalog` does."""

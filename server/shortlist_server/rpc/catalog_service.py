@@ -245,29 +245,17 @@ def _prepared(
             )
         except ShortlistError as error:
             fill_row_error(outcome.error, error, request_id)
-    for outcome, why in _refused(schema, embedded):
-        del states[outcome.item_id]
-        fill_row_error(outcome.error, why, request_id)
+    made = schema.embed_each(
+        [fitted for fitted, _, _ in embedded], [f"{field}.attributes" for _, _, field in embedded]
+    )
+    for (_, outcome, _), vector_or_why in zip(embedded, made, strict=True):
+        if isinstance(vector_or_why, ShortlistError):  # what is kept can be served
+            del states[outcome.item_id]
+            fill_row_error(outcome.error, vector_or_why, request_id)
     changes = [
         ItemChange(item_id=item_id, payload=state.encode()) for item_id, state in states.items()
     ]
     return response, changes
-
-
-def _refused(
-    schema: ItemSchema, items: Sequence[tuple[FittedItem, pb.ItemOutcome, str]]
-) -> list[tuple[pb.ItemOutcome, ShortlistError]]:
-    """Return the items that the item tower cannot embed, and why: what is kept can be served."""
-    if not items:
-        return []
-    try:
-        schema.embed([fitted for fitted, _, _ in items], f"{items[0][2]}.attributes")
-    except ShortlistError as error:
-        if len(items) == 1:
-            return [(items[0][1], error)]
-        middle = len(items) // 2
-        return [*_refused(schema, items[:middle]), *_refused(schema, items[middle:])]
-    return []
 
 
 def _fill_state(changing: Changing, response: pb.GetCatalogStatsResponse) -> None:

@@ -11,9 +11,9 @@ import random_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_requests import requests
+from request_logs import RESPONSE_STAGE
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.types import Outcome, StageReport
 from shortlist_server.replay.decisions import as_logged
 from shortlist_server.rpc import check, convert, respond
 
@@ -41,17 +41,7 @@ def test_choices_of_another_clock_are_taken_from_the_log(
     query, options = convert.query(request.query), convert.recommend_options(request)
     answer = world.funnels[then].recommend(query, options, Budget(1_000))
     info = types.AnswerInfo()
-    last = StageReport(
-        name="response",
-        begin_ns=0,
-        end_ns=1,
-        duration_ns=1,
-        items_in=0,
-        items_out=0,
-        outcome=Outcome.OK,
-        plan="",
-    )
-    respond.fill_info(answer, last, types.BundleId(), "mine", info)
+    respond.fill_info(answer, RESPONSE_STAGE, types.BundleId(), "mine", info)
     replayed = world.funnels[now].recommend(
         query,
         as_logged(options, info, same_bundle=True, catalog_size=world.size),
