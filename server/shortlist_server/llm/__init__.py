@@ -1,0 +1,1 @@
+"""Language models and text embedders: what the service asks of them, and who provides them."""
