@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -47,8 +48,11 @@ def _accept_queue(opened: socket.socket) -> int:
 def _sockets(port: int, *, listening: bool) -> Iterator[socket.socket]:
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  # names, not paths
         try:
+            # A socket cannot be made of any other file, and what was duplicated would stay open.
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
             opened = socket.socket(fileno=os.dup(int(name)))
-        except OSError:  # closed meanwhile, or no socket
+        except OSError:  # closed meanwhile
             continue
         with closing(opened):
             if _is_at(opened, port, listening=listening):
