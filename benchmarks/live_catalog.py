@@ -4,9 +4,9 @@
 
 100,000 x 64 items behind one server with an SQLite store. Requests come at random (a Poisson
 process) at a share of the saturation rate; first alone, then beside calls of 100 items, half of
-them new, with vectors, as many a second as asked for, first one rate and then the other. Each
-acknowledged revision is looked for until the server answers from it. Writes
-benchmarks/results/live_catalog.json.
+them new, with vectors or with features that the item tower embeds, as many a second as asked for,
+then alone again. Each acknowledged revision is looked for until every connection is answered from
+it. Writes benchmarks/results/live_catalog.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ RESULT = ROOT / "benchmarks/results/live_catalog.json"
 ITEMS, DIMENSION = 100_000, 64
 CALL_ITEMS = 100
 TIMEOUT_S = 5.0
-POLL_S = 0.01
+POLL_S = 0.02
+CHANNELS = 4
+STATS = catalog_pb2.GetCatalogStatsRequest()
 
 
 def main() -> None:
@@ -46,49 +48,51 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="with changes; half without")
     parser.add_argument("--share", type=float, default=0.5, help="of the saturation rate")
     parser.add_argument("--items-per-second", type=int, default=1_000)
+    parser.add_argument("--embedded", action="store_true", help="send features, no vectors")
+    parser.add_argument("--workers", type=int, default=0)
     arguments = parser.parse_args()
     bundle = synthetic.bundle(ITEMS, DIMENSION)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "shortlist_server.cli", "serve", "--bundle", str(bundle)]
         command += ["--listen", "127.0.0.1:0", "--drain-notice-ms", "0", "--log-level", "error"]
         command += ["--catalog-store", f"{folder}/catalog.sqlite"]
+        command += ["--workers", str(arguments.workers)]
         with serving(command) as target:
-            result = asyncio.run(
-                _measure(target, arguments.seconds, arguments.share, arguments.items_per_second)
-            )
-    report = {"machine": machine(), **result}
+            result = asyncio.run(_measure(target, arguments))
+    report = {"machine": machine(), **vars(arguments), **result}
     RESULT.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    print(json.dumps(report, indent=1))
     print(f"written: {RESULT.relative_to(ROOT)}")
 
 
-async def _measure(
-    target: str, seconds: float, share: float, items_per_second: int
-) -> dict[str, Any]:
-    async with grpc.aio.insecure_channel(target) as channel:
-        stub: Any = RecommendationServiceStub(channel)
-        catalog: Any = catalog_pb2_grpc.CatalogServiceStub(channel)
+async def _measure(target: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    # Several connections, so that all workers are asked.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(target, options=options) for _ in range(CHANNELS)]
+    stubs: list[Any] = [RecommendationServiceStub(channel) for channel in channels]
 
-        async def ask(number: int) -> float:
-            request = pb.RecommendRequest(
-                query=types.Query(user=types.UserQuery(id=f"user-{number % 10_000}"))
-            )
-            begin = time.perf_counter()
-            await stub.Recommend(request, timeout=TIMEOUT_S)
-            return time.perf_counter() - begin
+    async def ask(number: int) -> float:
+        request = pb.RecommendRequest(
+            query=types.Query(user=types.UserQuery(id=f"user-{number % 10_000}"))
+        )
+        begin = time.perf_counter()
+        await stubs[number % CHANNELS].Recommend(request, timeout=TIMEOUT_S)
+        return time.perf_counter() - begin
 
-        patiently = patient(ask)
-        await closed_loop(patiently, 4, 400)
-        saturation = (await closed_loop(patiently, 16, 3_000))["per_second"]
-        rate = share * saturation
-        before = await open_loop(ask, rate, seconds / 2)
-        stop = asyncio.Event()
-        writing = asyncio.create_task(_write(catalog, items_per_second, stop))
-        during = await open_loop(ask, rate, seconds)
-        stop.set()
-        writes = await writing
-        stats = await catalog.GetCatalogStats(catalog_pb2.GetCatalogStatsRequest(), timeout=10)
-        after = await open_loop(ask, rate, seconds / 2)
+    patiently, seconds = patient(ask), arguments.seconds
+    await closed_loop(patiently, 4, 400)
+    saturation = (await closed_loop(patiently, 16, 3_000))["per_second"]
+    rate = arguments.share * saturation
+    before = await open_loop(ask, rate, seconds / 2)
+    writer = Writer(channels, arguments.items_per_second, embedded=arguments.embedded)
+    writing = asyncio.create_task(writer.run())
+    during = await open_loop(ask, rate, seconds)
+    writer.stopped = True
+    writes = await writing
+    stats = await writer.catalogs[0].GetCatalogStats(STATS, timeout=10)
+    after = await open_loop(ask, rate, seconds / 2)
+    for channel in channels:
+        await channel.close()
     return {
         "saturation": saturation,
         "offered": rate,
@@ -102,49 +106,73 @@ async def _measure(
     }
 
 
-async def _write(catalog: Any, items_per_second: int, stop: asyncio.Event) -> dict[str, Any]:
-    """Write items until told to stop; each call waits for the one before."""
-    draw = np.random.default_rng(5)
-    acknowledged: list[float] = []
-    visible: list[float] = []
-    watched: list[asyncio.Task[None]] = []
-    period = CALL_ITEMS / items_per_second
-    begin = due = time.perf_counter()
-    count = 0
+class Writer:
+    """Writes items at a rate, and looks for what was acknowledged on all connections."""
 
-    async def watch(revision: int, since: float) -> None:
-        seen = 0
-        while seen < revision:
-            await asyncio.sleep(POLL_S)
-            seen = (await catalog.GetCatalogStats(catalog_pb2.GetCatalogStatsRequest())).revision
-        visible.append((time.perf_counter() - since) * 1e3)
+    def __init__(
+        self, channels: list[grpc.aio.Channel], items_per_second: int, *, embedded: bool
+    ) -> None:
+        """Take the connections, the rate, and whether the server is to embed the items."""
+        self.catalogs: list[Any] = [
+            catalog_pb2_grpc.CatalogServiceStub(channel) for channel in channels
+        ]
+        self.stopped = False
+        self._period = CALL_ITEMS / items_per_second
+        self._embedded = embedded
+        self._draw = np.random.default_rng(5)
+        self._new_count = 0
+        self._awaited: dict[int, float] = {}
+        """When each revision was acknowledged that has not been seen everywhere."""
+        self._visible_ms: list[float] = []
 
-    while not stop.is_set():
+    async def run(self) -> dict[str, Any]:
+        """Write until told to stop, each call after the one before; return how long it took."""
+        acknowledged: list[float] = []
+        watching = asyncio.create_task(self._watch())
+        begin = due = time.perf_counter()
+        while not self.stopped:
+            request = self._items()
+            sent = time.perf_counter()
+            response = await self.catalogs[0].UpsertItems(request, timeout=TIMEOUT_S)
+            now = time.perf_counter()
+            acknowledged.append((now - sent) * 1e3)
+            assert not any(outcome.HasField("error") for outcome in response.outcomes)
+            self._awaited[response.revision] = now
+            due += self._period
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        spent = time.perf_counter() - begin
+        await watching
+        return {
+            "items_per_second": len(acknowledged) * CALL_ITEMS / spent,
+            "acknowledged_ms": {**percentiles(acknowledged), "max": max(acknowledged)},
+            "visible_after_ms": {**percentiles(self._visible_ms), "max": max(self._visible_ms)},
+        }
+
+    def _items(self) -> catalog_pb2.UpsertItemsRequest:
+        """Return items of which every other is new."""
         request = catalog_pb2.UpsertItemsRequest()
-        for place in range(CALL_ITEMS):
-            old = place % 2
-            number = int(draw.integers(0, ITEMS)) if old else count + place
-            item = request.items.add(id=f"item-{number}" if old else f"new-{number}")
-            item.vector.values.extend(draw.normal(size=DIMENSION).tolist())
-        names = {item.id for item in request.items}
-        if len(names) < CALL_ITEMS:
-            continue
-        sent = time.perf_counter()
-        response = await catalog.UpsertItems(request, timeout=TIMEOUT_S)
-        now = time.perf_counter()
-        acknowledged.append((now - sent) * 1e3)
-        assert not any(outcome.HasField("error") for outcome in response.outcomes)
-        watched.append(asyncio.create_task(watch(response.revision, now)))
-        count += CALL_ITEMS
-        due += period
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-    spent = time.perf_counter() - begin
-    await asyncio.gather(*watched)
-    return {
-        "items_per_second": count / spent,
-        "acknowledged_ms": {**percentiles(acknowledged), "max": max(acknowledged)},
-        "visible_after_ms": {**percentiles(visible), "max": max(visible)},
-    }
+        old = self._draw.choice(ITEMS, CALL_ITEMS // 2, replace=False)
+        ids = [f"item-{number}" for number in old]
+        ids += [f"new-{self._new_count + place}" for place in range(CALL_ITEMS // 2)]
+        self._new_count += CALL_ITEMS // 2
+        for item_id in ids:
+            item = request.items.add(id=item_id)
+            if self._embedded:
+                cluster = int(self._draw.integers(0, synthetic.CLUSTER_COUNT))
+                item.attributes["cluster"].int64_value = cluster
+            else:
+                item.vector.values.extend(self._draw.normal(size=DIMENSION).tolist())
+        return request
+
+    async def _watch(self) -> None:
+        while not self.stopped or self._awaited:
+            await asyncio.sleep(POLL_S)
+            answers = await asyncio.gather(
+                *(catalog.GetCatalogStats(STATS, timeout=TIMEOUT_S) for catalog in self.catalogs)
+            )
+            seen, now = min(answer.revision for answer in answers), time.perf_counter()
+            for revision in [one for one in self._awaited if one <= seen]:
+                self._visible_ms.append((now - self._awaited.pop(revision)) * 1e3)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ def main() -> None:
         runs = json.loads(overload.read_text())["runs"]
         lines += overload_lines(runs)
         plot_overload(runs)
+    soak = RESULTS / "soak.json"
+    if soak.exists():
+        report = json.loads(soak.read_text())
+        lines += soak_lines(report)
+        plot_soak(report["looks"])
     tutorial = RESULTS / "tutorial.json"
     if tutorial.exists():
         lines += tutorial_lines(json.loads(tutorial.read_text()))
@@ -252,6 +257,48 @@ def overload_lines(runs: list[dict[str, Any]]) -> list[str]:
                 f"{latency['p50']:.1f} | {latency['p99']:.1f} | {latency['p99'] / half:.2f} |"
             )
     return lines
+
+
+def soak_lines(report: dict[str, Any]) -> list[str]:
+    total, latency = sum(report["ends"].values()), report["latency_ms"]
+    names = {"pss_mib": "memory (PSS), MiB", "files": "open files", "threads": "threads"}
+    lines = [
+        "",
+        "## Soak",
+        "",
+        f"`make soak`: {report['workers']} workers, {report['looks'][-1]['at_s'] / 60:.0f} minutes "
+        f"at half of the saturation rate ({report['offered']:.0f} calls/s), calls of all kinds, "
+        "wrong and given up ones among them, while items change and connections come and go. Sums "
+        "over all processes; medians of the first and the last quarter after a warm-up of a third. "
+        f"Of {total:,} calls {report['ends'].get('OK', 0) / total:.1%} were answered, p50 "
+        f"{latency['p50']:.1f} ms, p99 {latency['p99']:.0f} ms.",
+        "",
+        "![Memory and open files over time](benchmarks-soak.svg)",
+        "",
+        "| | first | last | growth |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, grown in report["growth"].items():
+        first, last = f"{grown['first']:.0f}", f"{grown['last']:.0f}"
+        lines.append(f"| {names[name]} | {first} | {last} | {grown['share']:+.1%} |")
+    return lines
+
+
+def plot_soak(looks: list[dict[str, float]]) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4))
+    minutes = [look["at_s"] / 60 for look in looks]
+    left.plot(minutes, [look["pss_mib"] for look in looks], color=COLOURS[0])
+    left.set_ylabel("memory (PSS), MiB", color=TEXT)
+    for name, colour in (("files", COLOURS[0]), ("threads", COLOURS[1])):
+        label = {"files": "open files", "threads": "threads"}[name]
+        right.plot(minutes, [look[name] for look in looks], color=colour, label=label)
+    right.legend(labelcolor=TEXT, framealpha=0, fontsize=8)
+    for axes in (left, right):
+        axes.set_xlabel("minutes", color=TEXT)
+        axes.set_ylim(bottom=0)
+        dress(axes)
+    figure.tight_layout()
+    figure.savefig(DOCS / "benchmarks-soak.svg", transparent=True, metadata={"Date": None})
 
 
 def tutorial_lines(tutorial: dict[str, Any]) -> list[str]:

@@ -50,6 +50,7 @@ def build(out: Path, *, items: int, dimension: int) -> None:
         {"embedding": ["request", dimension]},
         {"vectors": users},
     )
+    _write_item_tower(folder / "item_tower.onnx", centres.astype(np.float32), draw)
     _write_ranker(folder / "ranker.onnx", users, vectors, draw)
     ids = [f"item-{row}" for row in range(items)]
     titles = [f"Item number {row}" for row in range(items)]
@@ -72,7 +73,7 @@ def build(out: Path, *, items: int, dimension: int) -> None:
 
 def bundle(items: int, dimension: int) -> Path:
     """Return the synthetic bundle of this size, made if it is not there yet."""
-    out = ROOT / f"build/bench/{items}x{dimension}-2"
+    out = ROOT / f"build/bench/{items}x{dimension}-3"
     if not out.is_dir():
         build(out, items=items, dimension=dimension)
     return out
@@ -98,6 +99,29 @@ def _around(centres: NDArray[np.float64], draw: np.random.Generator) -> NDArray[
     noise = SPREAD * draw.normal(size=centres.shape) / np.sqrt(centres.shape[1])
     vectors: NDArray[np.float32] = (centres + noise).astype(np.float32)
     return vectors
+
+
+def _write_item_tower(path: Path, centres: NDArray[np.float32], draw: np.random.Generator) -> None:
+    """Write what embeds items that come later: from a cluster's centre, through one hidden layer.
+
+    The items of the bundle itself keep the vectors that they were drawn with.
+    """
+    dimension = centres.shape[1]
+    wide = (draw.normal(size=(dimension, HIDDEN[0])) / np.sqrt(dimension)).astype(np.float32)
+    narrow = (draw.normal(size=(HIDDEN[0], dimension)) / np.sqrt(HIDDEN[0])).astype(np.float32)
+    _save(
+        path,
+        [
+            helper.make_node("Gather", ["centres", "cluster"], ["centre"]),
+            helper.make_node("MatMul", ["centre", "wide"], ["sum"]),
+            helper.make_node("Relu", ["sum"], ["active"]),
+            helper.make_node("MatMul", ["active", "narrow"], ["step"]),
+            helper.make_node("Add", ["centre", "step"], ["embedding"]),
+        ],
+        {"cluster": (TensorProto.INT64, ["item"])},
+        {"embedding": ["item", dimension]},
+        {"centres": centres, "wide": wide, "narrow": narrow},
+    )
 
 
 def _write_ranker(
@@ -174,6 +198,13 @@ def _spec(items: int, dimension: int) -> dict[str, Any]:
         "source": "item.row",
         "transforms": [],
     }
+    cluster = {
+        "name": "cluster",
+        "dtype": "int64",
+        "shape": ["item"],
+        "source": "item.cluster",
+        "transforms": [],
+    }
     request = {
         "name": "request",
         "dtype": "int64",
@@ -185,9 +216,13 @@ def _spec(items: int, dimension: int) -> dict[str, Any]:
         "metric": "inner_product",
         "data": {"name": "synthetic clusters", "simulated": True},
         "vocabularies": {"users": {"file": "users.txt"}},
-        "features": [{"name": "item.row", "type": "int64", "default": 0}],
+        "features": [
+            {"name": "item.row", "type": "int64", "default": 0},
+            {"name": "item.cluster", "type": "int64", "default": 0},
+        ],
         "items": {"file": "items.parquet", "embeddings": "items.npy"},
         "query_tower": {"model": "query_tower.onnx", "inputs": [user], "output": "embedding"},
+        "item_tower": {"model": "item_tower.onnx", "inputs": [cluster], "output": "embedding"},
         "ranker": {
             "model": "ranker.onnx",
             "inputs": [user, item, request],
