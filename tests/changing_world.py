@@ -41,6 +41,8 @@ class Item:
 
     attributes: Mapping[str, Any]
     vector: np.ndarray | None = None
+    vector_bundle: str | None = None
+    """SHA-256 of the bundle that the vector is of; None for the one that is served."""
 
 
 class ListLog:
@@ -60,7 +62,7 @@ class ListLog:
                 payload = ItemState(
                     attributes=item.attributes,
                     vector=item.vector,
-                    vector_bundle="" if item.vector is None else self.sha256,
+                    vector_bundle="" if item.vector is None else item.vector_bundle or self.sha256,
                 ).encode()
             self._last[item_id] = StoredChange(
                 item_id=item_id, revision=self.revision, deleted=item is None, payload=payload

@@ -140,6 +140,16 @@ def _watch_changes(metrics: Metrics, live: LiveGeneration) -> None:
         lambda: live.state.tail_size,
     )
     metrics.watch(
+        "catalog_pending_rows",
+        "Rows that the next folding of changes takes.",
+        lambda: live.state.pending_count,
+    )
+    metrics.watch(
+        "catalog_base_revision",
+        "Revision of the catalogue that is folded into the index.",
+        lambda: live.generation.bundle.revision,
+    )
+    metrics.watch(
         "catalog_misfits",
         "Changed items that the bundle cannot serve as they were written.",
         lambda: len(live.state.misfits),
@@ -218,7 +228,9 @@ def bundle_info(generation: Generation) -> bundle_pb2.BundleInfo:
     """Return the description of a generation's bundle."""
     manifest = generation.bundle.manifest
     identity = respond.bundle_id(manifest, generation.bundle.sha256)
-    return respond.bundle_info(manifest, generation.catalog, identity)
+    info = respond.bundle_info(manifest, generation.catalog, identity)
+    info.item_count = generation.bundle.exported_count
+    return info
 
 
 def build_server(

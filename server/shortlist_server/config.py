@@ -20,6 +20,7 @@ from pydantic_settings import (
 from shortlist_server.errors import ConfigError
 
 WORKERS_CONNECTION_AGE_S = 30.0
+COMPACT_AT = 50_000
 ENV_PREFIX = "SHORTLIST_SERVER_"
 
 
@@ -52,8 +53,9 @@ class ServerConfig(BaseSettings):
     """Time between two looks into `bundles`, in seconds."""
 
     state_dir: Path | None = None
-    """Folder in which the server remembers what it serves, and keeps bundles that it downloads;
-    made if missing. A server that starts again serves what was active.
+    """Folder in which the server remembers what it serves, and keeps bundles that it downloads and
+    indices that it folds changes of items into; made if missing. A server that starts again serves
+    what was active.
     """
 
     workers: int = Field(default=0, ge=0, le=1_024)
@@ -211,6 +213,18 @@ class ServerConfig(BaseSettings):
     the default, lets nobody change items.
     """
 
+    compact_at: int | None = Field(default=None, ge=0, le=1 << 31)
+    """Number of changed items from which on they are folded into a new index, in a process that
+    stands back for those that serve. Needs `catalog_store` and `state_dir`. None, the default, is
+    50,000 where there are both; 0 never folds. Only speed, as far as the index finds all
+    neighbours.
+    """
+
+    compact_interval_s_min: float = Field(default=300.0, ge=0, le=86_400)
+    """Least time from the end of one folding to the begin of the next, in seconds; twice as long
+    after each that fails, up to an hour. Only speed.
+    """
+
     request_log: Path | None = None
     """Folder in which requests are logged with their answers, for `shortlist-server replay`; made
     if missing. None, the default, logs none. Needs the extra `replay`. Only speed.
@@ -301,6 +315,13 @@ class ServerConfig(BaseSettings):
         return WORKERS_CONNECTION_AGE_S if self.workers else math.inf
 
     @property
+    def compaction_rows(self) -> int:
+        """Number of changed rows from which on they are folded in; 0 where they never are."""
+        if self.compact_at is None and self.catalog_store and self.state_dir:
+            return COMPACT_AT
+        return self.compact_at or 0
+
+    @property
     def served_folder(self) -> Path:
         """The folder of the one bundle.
 
@@ -369,6 +390,11 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
             raise ConfigError(f"bundles ({where}): expected workers of 1 or more beside it, got 0")
         if config.state_dir is None:
             raise ConfigError(f"bundles ({where}): expected state_dir beside it, got none")
+    if config.compact_at:
+        where = _origin("compact_at", file, flags)
+        for name in ("catalog_store", "state_dir"):
+            if getattr(config, name) is None:
+                raise ConfigError(f"compact_at ({where}): expected {name} beside it, got none")
     return config
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shortlist_server.bundle.manifest import Manifest
 from shortlist_server.bundle.reader import Bundle, PopularityList, open_bundle
 from shortlist_server.catalog.catalog import BundleCatalog, ItemTable
+from shortlist_server.catalog.exported_rows import present_popularity
 from shortlist_server.errors import BundleCorrupt, ShortlistError
 from shortlist_server.funnel.arrays import ByRow
 from shortlist_server.funnel.budget import Shares
@@ -99,15 +100,27 @@ class GenerationOptions:
     shares: Shares = field(default_factory=Shares)
 
 
-def load_generation(folder: Path, options: GenerationOptions | None = None) -> Generation:
+def load_generation(
+    folder: Path,
+    options: GenerationOptions | None = None,
+    *,
+    compacted: bool = False,
+    monitor: RecallMonitor | None = None,
+) -> Generation:
     """Load a bundle: verify it, replay its golden requests, and build its funnel.
+
+    Args:
+        folder: The bundle.
+        options: How it is served.
+        compacted: Whether it may be one that a server has folded changes into.
+        monitor: What has measured recall so far and is to go on; None begins anew.
 
     Raises:
         BundleError: the bundle is missing, damaged, too new, or its numbers are not those of
             training.
     """
     try:
-        return _load(folder, options or GenerationOptions())
+        return _load(folder, options or GenerationOptions(), compacted, monitor)
     except ShortlistError:
         raise
     except Exception as error:
@@ -115,15 +128,18 @@ def load_generation(folder: Path, options: GenerationOptions | None = None) -> G
         raise BundleCorrupt(f"{folder}: cannot be served: {error!r}") from error
 
 
-def _load(folder: Path, options: GenerationOptions) -> Generation:
-    bundle = open_bundle(folder)
+def _load(
+    folder: Path, options: GenerationOptions, compacted: bool, monitor: RecallMonitor | None
+) -> Generation:
+    bundle = open_bundle(folder, compacted=compacted)
     models = load_models(bundle)
     probe_models(bundle, models)
     parity = replay(bundle, models)
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=options.filter_cache_bytes))
     vectors, metric = bundle.item_embeddings, bundle.manifest.metric
     exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
-    monitor = RecallMonitor(cpu_share=options.recall_cpu_share) if options.recall_share else None
+    if options.recall_share and monitor is None:
+        monitor = RecallMonitor(cpu_share=options.recall_cpu_share)
     feeds = {} if "ranker" not in models else _ranker_feeds(bundle, models["ranker"])
     builder = FunnelBuilder(bundle, models, feeds, monitor, options)
     items = Items(
@@ -132,7 +148,7 @@ def _load(folder: Path, options: GenerationOptions) -> Generation:
         embeddings=vectors,
         feeds=feeds,
         searcher=_searcher(bundle, exact, options),
-        popularity=bundle.popularity,
+        popularity=present_popularity(bundle.popularity, catalog.exported.rows),
     )
     return Generation(
         bundle=bundle,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +57,16 @@ class LabeledGenerations:
 
 
 def load_generations(
-    serving: ServingSet, options: GenerationOptions | None = None
+    serving: ServingSet,
+    options: GenerationOptions | None = None,
+    load_stable: Callable[[Path], Generation] | None = None,
 ) -> LabeledGenerations:
     """Load every bundle of a serving set.
+
+    Args:
+        serving: The bundles.
+        options: How they are served.
+        load_stable: Loads the stable one, where that is not as the others are loaded.
 
     Raises:
         BundleError: one of them is missing, damaged, too new, or its numbers are not those of
@@ -71,7 +79,11 @@ def load_generations(
             ("canary", serving.canary),
             ("shadow", serving.shadow),
         ):
-            if folder is not None:
+            if folder is None:
+                continue
+            if label == "stable" and load_stable is not None:
+                loaded[label] = load_stable(folder)
+            else:
                 loaded[label] = load_generation(folder, options)
     except BaseException:
         for generation in loaded.values():

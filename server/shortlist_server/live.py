@@ -11,7 +11,7 @@ import time
 
 from shortlist.v1 import types_pb2
 
-from shortlist_server.catalog.changes import CatalogState, ChangedItems
+from shortlist_server.catalog.changes import ChangedItems
 from shortlist_server.catalog.item_schema import ItemSchema
 from shortlist_server.catalog.live_catalog import LiveIds
 from shortlist_server.catalog.store import CatalogStore
@@ -40,7 +40,6 @@ class LiveGeneration:
         store: CatalogStore,
         *,
         filter_cache_bytes: int,
-        revision: int = 0,
     ) -> None:
         """Apply all changes that there are; `start` follows those to come.
 
@@ -49,19 +48,13 @@ class LiveGeneration:
             identity: Its identity in answers.
             store: Where changes are kept.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
-            revision: Revision of the catalogue that the bundle holds already.
 
         Raises:
             CatalogUnavailable: the store cannot be read.
         """
         self.generation = generation
-        self.items = ChangedItems(
-            generation.bundle,
-            generation.catalog,
-            generation.models,
-            filter_cache_bytes=filter_cache_bytes,
-            revision=revision,
-        )
+        self._filter_cache_bytes = filter_cache_bytes
+        self.items = self._changed(generation)
         self._identity = identity
         self.store = store
         self._wake = threading.Event()
@@ -69,8 +62,10 @@ class LiveGeneration:
         self._thread = threading.Thread(target=self._follow, name="catalog", daemon=True)
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._lock = threading.Lock()
+        self._applying = threading.Lock()
+        """Held by whoever makes the next snapshot."""
         self._followed_at = time.monotonic()
-        self.state = CatalogState()
+        self.state = self.items.state
         """How far the items are from the bundle's."""
         self.snapshot = self._made()
         """What a request that arrives now is answered from."""
@@ -103,6 +98,40 @@ class LiveGeneration:
 
     def refresh(self) -> None:
         """Read the store, and make a snapshot if it tells of changes."""
+        with self._applying:
+            self._refresh()
+
+    def rebase(self, generation: Generation) -> None:
+        """Answer from the same bundle with more of the changes folded in, from now on; requests
+        that are under way keep what they have.
+
+        Args:
+            generation: That bundle, loaded.
+
+        Raises:
+            CatalogUnavailable: the store cannot be read; all is as it was.
+        """
+        items = self._changed(generation)
+        tail = self.store.changes_since(items.revision)
+        items.apply(tail.changes, tail.revision)
+        with self._applying:
+            # What has come meanwhile is little: requests must not see an earlier revision again.
+            tail = self.store.changes_since(items.revision)
+            items.apply(tail.changes, tail.revision)
+            self.generation, self.items, self.state = generation, items, items.state
+            self.snapshot = self._made()
+            self._followed_at = time.monotonic()
+        self._tell(tail.revision)
+
+    def _changed(self, generation: Generation) -> ChangedItems:
+        return ChangedItems(
+            generation.bundle,
+            generation.catalog,
+            generation.models,
+            filter_cache_bytes=self._filter_cache_bytes,
+        )
+
+    def _refresh(self) -> None:
         tail = self.store.changes_since(self.items.revision)
         self._followed_at = time.monotonic()
         revision = tail.revision
@@ -160,7 +189,7 @@ class LiveGeneration:
             if tail.size
             else own.feeds,
             searcher=LayeredSearcher(own.searcher, base, layers),
-            popularity=catalog.popularity(own.popularity),
+            popularity=catalog.popularity(generation.bundle.popularity),
         )
         return Snapshot(
             funnel=generation.builder.build(items),

@@ -19,8 +19,18 @@ from shortlist_server.app import (
     serving_set,
     watch,
 )
+from shortlist_server.compacted_folders import CompactedFolders
+from shortlist_server.compacted_generation import load_newest
+from shortlist_server.compaction import (
+    COMPACTIONS,
+    COMPACTIONS_HELP,
+    SECONDS,
+    SECONDS_HELP,
+    Compactor,
+)
 from shortlist_server.config import ServerConfig
 from shortlist_server.labels import LabeledGenerations, load_generations
+from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import refuse_early
@@ -36,7 +46,11 @@ def load(config: ServerConfig, folder: Path) -> LabeledGenerations:
         BundleError: a bundle cannot be served.
         ConfigError: the configuration serves it with what does not go together.
     """
-    loaded = load_generations(serving_set(config, folder), generation_options(config))
+    loaded = load_generations(
+        serving_set(config, folder),
+        generation_options(config),
+        lambda stable: load_newest(config, stable),
+    )
     # What is loaded stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
@@ -102,6 +116,7 @@ class ServingProcess:
             wait_s_max=config.wait_ms_max / 1e3,
             standing_s_max=config.wait_ms_standing / 1e3,
         )
+        self._compaction: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
         self.metrics = Metrics() if config.metrics_listen else None
         if self.metrics is not None:
@@ -119,6 +134,11 @@ class ServingProcess:
             shared,
         )
 
+    @property
+    def pending_rows(self) -> int:
+        """Number of rows that a compaction would take."""
+        return 0 if self._live is None else self._live.state.pending_count
+
     async def start(self, begin: float) -> int:
         """Listen; returns the port.
 
@@ -132,6 +152,12 @@ class ServingProcess:
         if self.metrics is not None and self._config.metrics_listen and self._shared is None:
             self._stop_metrics = self.metrics.listen(self._config.metrics_listen)
         port = await self.server.start()
+        # Of several processes the supervisor compacts.
+        if self._live is not None and self._config.compaction_rows and self._shared is None:
+            compactor = Compactor(self._config, _InPlace(self._config, self._live))
+            if self.metrics is not None:
+                self._watch_compactions(self.metrics, compactor)
+            self._compaction = asyncio.create_task(compactor.run())
         manifest = self._loaded.stable.bundle.manifest
         logger.info(
             "serving bundle %s %s (%d items) on port %d after %.2f s",
@@ -143,8 +169,14 @@ class ServingProcess:
         )
         return port
 
+    def _watch_compactions(self, metrics: Metrics, compactor: Compactor) -> None:
+        metrics.watch_counts(COMPACTIONS, COMPACTIONS_HELP, "outcome", lambda: compactor.counts)
+        metrics.watch(SECONDS, SECONDS_HELP, lambda: compactor.seconds)
+
     def close(self) -> None:
         """End all threads, after the server has drained."""
+        if self._compaction is not None:
+            self._compaction.cancel()
         self._compute.close()
         if self._live is not None:
             self._live.close()
@@ -156,3 +188,35 @@ class ServingProcess:
             self._tracing.close()
         if self._stop_metrics is not None:
             self._stop_metrics()
+
+
+class _InPlace:
+    """A server of one process, as compaction sees it; implements `compaction.CompactionHost`."""
+
+    def __init__(self, config: ServerConfig, live: LiveGeneration) -> None:
+        assert config.state_dir is not None
+        self._config = config
+        self._live = live
+        self._folders = CompactedFolders(config.state_dir)
+        self._clean()
+
+    async def pending_rows(self) -> int:
+        return self._live.state.pending_count
+
+    def served_folder(self) -> Path:
+        return self._config.served_folder
+
+    def is_busy(self) -> bool:
+        return False
+
+    async def take_over(self) -> int:
+        await asyncio.to_thread(self._take_over)
+        return self._live.generation.bundle.revision
+
+    def _take_over(self) -> None:
+        monitor = self._live.generation.monitor
+        self._live.rebase(load_newest(self._config, self.served_folder(), monitor))
+        self._clean()
+
+    def _clean(self) -> None:
+        self._folders.keep_only({self._live.generation.bundle.folder})

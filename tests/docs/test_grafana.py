@@ -47,6 +47,7 @@ def exposed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "--exact-items-max": "1",
         "--request-log": str(tmp_path_factory.mktemp("log")),
         "--catalog-store": str(tmp_path_factory.mktemp("catalog") / "catalog.sqlite"),
+        "--state-dir": str(tmp_path_factory.mktemp("state")),
         "--otel-endpoint": "http://127.0.0.1:9",
     }
     arguments = [part for pair in settings.items() for part in pair]

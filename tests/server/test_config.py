@@ -81,3 +81,18 @@ def test_file_that_is_missing_or_no_toml_is_refused_by_name(tmp_path: Path) -> N
 def test_every_field_is_documented() -> None:
     for name, field in ServerConfig.model_fields.items():
         assert field.description, name
+
+
+def test_folding_changes_in_needs_a_store_and_a_folder(tmp_path: Path) -> None:
+    base = {"bundle": str(tmp_path), "compact_at": "10"}
+    with pytest.raises(ConfigError, match=r"compact_at .*: expected catalog_store beside it"):
+        load_config(None, base)
+    with pytest.raises(ConfigError, match=r"compact_at .*: expected state_dir beside it"):
+        load_config(None, base | {"catalog_store": "c.sqlite"})
+    both = {"bundle": str(tmp_path), "catalog_store": "c.sqlite", "state_dir": str(tmp_path)}
+    assert load_config(None, both | {"compact_at": "10"}).compaction_rows == 10
+    assert load_config(None, both).compaction_rows == 50_000
+    assert load_config(None, both | {"compact_at": "0"}).compaction_rows == 0
+    assert load_config(None, base | {"compact_at": "0"}).compaction_rows == 0
+    del both["state_dir"]
+    assert load_config(None, both).compaction_rows == 0

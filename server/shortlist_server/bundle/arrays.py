@@ -23,6 +23,8 @@ class ArrayReader:
         """Take the bundle's folder and its manifest."""
         self._folder = folder
         self._manifest = manifest
+        self.item_count = manifest.item_count
+        """Number of rows that rows of the catalogue may be of."""
 
     def array(
         self, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]
@@ -69,9 +71,9 @@ class ArrayReader:
     def rows(self, name: str) -> NDArray[np.int64]:
         """Read rows of the catalogue."""
         rows = self.array(name, np.int64, (None,))
-        if len(rows) and not (rows.min() >= 0 and rows.max() < self._manifest.item_count):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < self.item_count):
             raise BundleCorrupt(
-                f"{name}: expected rows from 0 to {self._manifest.item_count - 1}, got others"
+                f"{name}: expected rows from 0 to {self.item_count - 1}, got others"
             )
         return rows
 

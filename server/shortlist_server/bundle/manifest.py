@@ -289,6 +289,39 @@ class Users(Section):
     """int64 [total]: rows of the catalogue, oldest first within a user."""
 
 
+class Compaction(Section):
+    """What a server notes in a bundle of its own making: one that it has served, with the changes
+    of items folded in. It stays the bundle that it was exported as: answers name that one.
+    """
+
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Identity of the bundle as it was exported."""
+    store: Name
+    """Identity of the store whose changes these are."""
+    revision: Annotated[int, Field(ge=1)]
+    """Changes up to this revision of the store are folded in."""
+    made_by: Name
+    """Versions of what computed vectors and rows."""
+    rows: FileName
+    """int64 [items as exported]: the row of each now; -1 for one that is gone. The rows of users
+    and of the popularity are those of the export.
+    """
+    gone: Strings
+    """Ids of the items that are gone, in order of their rows in the export."""
+    revisions: FileName
+    """int64 [items]: revision of the change that each is from; 0 where it is as exported."""
+    vectors: FileName
+    """float32 [n, dimension]: the exported vectors of the items that are gone or changed, in order
+    of their rows in the export.
+    """
+    misfits: FileName
+    """JSON: items that cannot be served as they were written."""
+    manifest_sha256: str = ""
+    """What `canonical_sha256` gives of this manifest without this field: no other check tells
+    whether it is whole.
+    """
+
+
 SECTIONS: dict[str, type[Section]] = {
     "query_tower": Tower,
     "item_tower": Tower,
@@ -296,6 +329,7 @@ SECTIONS: dict[str, type[Section]] = {
     "popularity": Popularity,
     "users": Users,
     "sources": Sources,
+    "compaction": Compaction,
 }
 """The sections that this version knows, by name."""
 
@@ -402,6 +436,11 @@ class Manifest(Part):
     def sources(self) -> Sources | None:
         """The sources of candidates, if the bundle says."""
         return self._section("sources", Sources)
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """What a server notes that has folded changes in; None in a bundle as exported."""
+        return self._section("compaction", Compaction)
 
     def _section(self, name: str, kind: type[SectionT]) -> SectionT | None:
         body = self.sections.get(name)

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from shortlist_server.bundle.arrays import ArrayReader
 from shortlist_server.bundle.columns import ColumnArray
+from shortlist_server.bundle.compaction import FoldedChanges, check_seal, read_folded
 from shortlist_server.bundle.manifest import (
     FORMAT_VERSION,
     SECTIONS,
@@ -65,7 +66,7 @@ class Bundle:
     folder: Path
     manifest: Manifest
     sha256: str
-    """Identity: SHA-256 of the canonical manifest."""
+    """Identity: SHA-256 of the canonical manifest, as exported."""
     item_ids: list[str]
     item_columns: dict[str, ColumnArray]
     item_embeddings: NDArray[np.float32]
@@ -73,14 +74,32 @@ class Bundle:
     vocabularies: Mapping[str, list[str] | list[int]]
     popularity: PopularityList | None
     users: UserTable | None
+    """Rows of items in it, and in `popularity`, are those of the export."""
+    folded: FoldedChanges | None = None
+    """How the items came from those of the export; None where they are those."""
+
+    @property
+    def revision(self) -> int:
+        """Revision of the catalogue that its items are of; 0 as exported."""
+        return 0 if self.folded is None else self.folded.revision
+
+    @property
+    def exported_count(self) -> int:
+        """Number of items as exported."""
+        return len(self.item_ids) if self.folded is None else len(self.folded.rows)
 
     def path(self, name: str) -> Path:
         """Return where a file of the bundle is."""
         return self.folder / name
 
 
-def open_bundle(folder: Path) -> Bundle:
+def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
     """Open a bundle, verifying its hashes, shapes and references.
+
+    Args:
+        folder: The bundle.
+        compacted: Whether it may be one that a server has folded changes into: that belongs to
+            one store, and is right beside no other.
 
     Raises:
         BundleMissing: there is no bundle at `folder`.
@@ -88,7 +107,7 @@ def open_bundle(folder: Path) -> Bundle:
         BundleCorrupt: a file is missing, cut, changed, or not what the manifest says; the message
             names it.
     """
-    manifest, sha256 = read_manifest(folder)
+    manifest, sha256 = read_manifest(folder, compacted=compacted)
     verify_files(folder, manifest)
     arrays = ArrayReader(folder, manifest)
     items = manifest.items
@@ -106,12 +125,17 @@ def open_bundle(folder: Path) -> Bundle:
         raise BundleCorrupt(
             f"{items.embeddings}: expected vectors of length 1 (metric cosine), got others"
         )
-    popularity, users = manifest.popularity, manifest.users
+    popularity, users, compaction = manifest.popularity, manifest.users, manifest.compaction
+    item_ids = arrays.ids(items.ids, manifest.item_count)
+    folded = None
+    if compaction is not None:
+        folded = read_folded(arrays, folder, compaction, item_ids, manifest.dimension)
+        arrays.item_count = len(folded.rows)
     return Bundle(
         folder=folder,
         manifest=manifest,
         sha256=sha256,
-        item_ids=arrays.ids(items.ids, manifest.item_count),
+        item_ids=item_ids,
         item_columns={
             column.name: arrays.column(column, manifest.item_count) for column in items.columns
         },
@@ -126,17 +150,31 @@ def open_bundle(folder: Path) -> Bundle:
         users=None
         if users is None
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
+        folded=folded,
     )
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
+def read_manifest(folder: Path, *, compacted: bool = False) -> tuple[Manifest, str]:
     """Return the manifest of a bundle, and the bundle's identity; looks at no other file.
+
+    Args:
+        folder: The bundle.
+        compacted: As for `open_bundle`.
 
     Raises:
         BundleError: as `open_bundle`.
     """
     document = _read_manifest(folder)
-    return _parse_manifest(document), canonical_sha256(document)
+    manifest = _parse_manifest(document)
+    if manifest.compaction is None:
+        return manifest, canonical_sha256(document)
+    if not compacted:
+        raise BundleUnsupported(
+            f"{folder}: expected a bundle as it was exported, got one that a server has made for "
+            "itself; name the bundle that it came from"
+        )
+    check_seal(document)
+    return manifest, manifest.compaction.sha256
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shortlist_server import fault_points
 from shortlist_server.bundle.columns import ColumnArray, StringArray
 from shortlist_server.bundle.manifest import Column, Manifest, Strings
 from shortlist_server.errors import BundleError
@@ -113,8 +114,21 @@ class BundleWriter:
         self.path(name).write_text(text + "\n", encoding="utf-8")
         return name
 
+    def link(self, source: Path, name: str) -> str:
+        """Have the file `name` be the same as another one; returns its name. A link where both are
+        on one disk: files of bundles are never written again.
+        """
+        try:
+            os.link(source, self.path(name))
+        except OSError:
+            shutil.copyfile(source, self.path(name))
+        return name
+
     def finish(
-        self, manifest: dict[str, Any], verify: Callable[[Path], None] = lambda folder: None
+        self,
+        manifest: dict[str, Any],
+        verify: Callable[[Path], None] = lambda folder: None,
+        seal: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document,
     ) -> Manifest:
         """Add the hash of every file to the manifest, write it, make all durable, and put the
         bundle in place.
@@ -123,6 +137,7 @@ class BundleWriter:
             manifest: All fields of the manifest but `files`, as JSON types.
             verify: Called with the folder before it is put in place; what it raises keeps the
                 bundle from being.
+            seal: Takes the whole manifest, and returns what is to be written.
         """
         files = {
             str(path.relative_to(self.folder)): {
@@ -134,7 +149,8 @@ class BundleWriter:
         }
         checked = Manifest.model_validate({**manifest, "files": files})
         document = checked.model_dump(mode="json", exclude_none=True)
-        self.json(MANIFEST, document)
+        self.json(MANIFEST, seal(document))
+        fault_points.hit("bundle.before_sync")
         for path in [*self.folder.rglob("*"), self.folder]:
             _sync(path)
         verify(self.folder)
@@ -148,7 +164,9 @@ class BundleWriter:
         old = self.out.parent / f".{self.out.name}.replaced-{os.getpid()}"
         if self.out.exists():
             self.out.rename(old)
+        fault_points.hit("bundle.before_rename")
         self.folder.rename(self.out)
+        fault_points.hit("bundle.after_rename")
         _sync(self.out.parent)
         shutil.rmtree(old, ignore_errors=True)
 

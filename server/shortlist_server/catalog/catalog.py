@@ -9,6 +9,7 @@ from shortlist_server.bundle.columns import CellValue
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.bundle.transforms import Lookup
 from shortlist_server.catalog.columns import attribute_column
+from shortlist_server.catalog.exported_rows import ExportedRows
 from shortlist_server.catalog.item_rows import ItemRows
 from shortlist_server.funnel.allowed import Selection
 from shortlist_server.funnel.arrays import NO_ROWS, Rows
@@ -63,6 +64,8 @@ class BundleCatalog:
             filters,
         )
         self._item_rows = ItemRows(bundle.item_ids)
+        self.exported = ExportedRows(bundle)
+        """Where the items are that the bundle was exported with."""
         self.attribute_names: Sequence[str] = tuple(bundle.item_columns)
         self.feature_types: Mapping[str, str] = {
             feature.name: feature.type
@@ -150,8 +153,8 @@ class BundleCatalog:
         return codes
 
     def revision_of(self, row: int) -> int:
-        """Return 0: every item is as the bundle has it."""
-        return 0
+        """Return the revision of the change that an item is from; 0 for one as exported."""
+        return self.exported.revision_of(row)
 
     def attribute_code(self, name: str, value: Scalar) -> Any:
         """Return a value of an attribute as `attribute_codes` would."""
@@ -175,7 +178,13 @@ class BundleCatalog:
         return {f"user.{name}": cell for name, cell in cells if cell is not None}
 
     def seen(self, user_id: str) -> Rows:
-        """Return the items that a user is known to have seen, oldest first."""
+        """Return the items that a user is known to have seen, oldest first, without those that are
+        gone.
+        """
+        return self.exported.present(self.exported_seen(user_id))
+
+    def exported_seen(self, user_id: str) -> Rows:
+        """Return the rows in the export of what a user is known to have seen, oldest first."""
         row = self._user_rows.get(user_id)
         if row is None or self._bundle.users is None:
             return NO_ROWS

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shortlist_server.bundle.compaction import GONE, Misfit
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
 from shortlist_server.catalog.item_state import ItemState
-from shortlist_server.catalog.live_catalog import GONE, LiveCatalog
+from shortlist_server.catalog.live_catalog import LiveCatalog
 from shortlist_server.catalog.store import StoredChange
 from shortlist_server.catalog.tail import OPEN_ROWS, Tail, TailView
 from shortlist_server.errors import ShortlistError
@@ -22,26 +23,19 @@ from shortlist_server.runtime.models import LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Misfit:
-    """An item that this bundle cannot serve as it was written."""
-
-    item_id: str
-    revision: int
-    served: bool
-    """Whether it is served all the same, by the vector that the bundle has for it."""
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogState:
     """How far the items are from those that the bundle was built with."""
 
     changed_count: int = 0
-    """Items that are new, or others than in the bundle."""
+    """Items that are new, or others than in the bundle as exported."""
     deleted_count: int = 0
-    """Items of the bundle that are gone."""
+    """Items of the bundle as exported that are gone."""
     tail_size: int = 0
-    """Rows beside the bundle, those among them that hold nothing any more."""
+    """Rows beside the index, those among them that hold nothing any more."""
+    pending_count: int = 0
+    """Rows that the next compaction takes: those beside the index, and those of it whose item was
+    deleted.
+    """
     misfits: tuple[Misfit, ...] = ()
 
 
@@ -65,19 +59,17 @@ class ChangedItems:
         models: Mapping[str, LoadedModel],
         *,
         filter_cache_bytes: int,
-        revision: int = 0,
     ) -> None:
         """Begin with the bundle as it is.
 
         Args:
-            bundle: The bundle.
+            bundle: The bundle; its items are of a revision of the catalogue, 0 as exported.
             base: Its catalogue.
             models: Its models, by section name.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
-            revision: Revision of the catalogue that the bundle holds already.
         """
-        self.revision = revision
-        self.misfits: dict[str, Misfit] = {}
+        self.revision = bundle.revision
+        self.misfits = {misfit.item_id: misfit for misfit in base.exported.misfits}
         self.schema = ItemSchema(bundle, models)
         self._bundle = bundle
         self._base = base
@@ -88,7 +80,10 @@ class ChangedItems:
         self._rows: dict[str, int] = {}
         """Row of each item that has changed; GONE for one of the bundle that is not there."""
         self._base_alive = np.ones(base.size, np.bool_)
-        self._now: Rows = np.arange(base.size)
+        self._exported = base.exported
+        self._now: Rows = base.exported.rows
+        """Row of each item of the export; GONE for one that is not there."""
+        self._changed_rows = base.exported.changed_rows
 
     def apply(self, changes: Sequence[StoredChange], revision: int) -> None:
         """Apply changes; an item that does not fit is noted, and the others are applied.
@@ -133,12 +128,36 @@ class ChangedItems:
     def state(self) -> CatalogState:
         """How far the items are from the bundle's."""
         gone = sum(row == GONE for row in self._rows.values())
+        folded = int(np.count_nonzero(self._base_alive[self._changed_rows]))
         return CatalogState(
-            changed_count=len(self._rows) - gone,
-            deleted_count=gone,
+            changed_count=folded + len(self._rows) - gone,
+            deleted_count=int(np.count_nonzero(self._now == GONE)),
             tail_size=self._tail.size,
+            pending_count=self._tail.size + gone,
             misfits=tuple(self.misfits.values()),
         )
+
+    @property
+    def exported_now(self) -> Rows:
+        """The row of each item of the export, int64; GONE for one that is not there."""
+        return self._now
+
+    @property
+    def gone(self) -> list[str]:
+        """Ids of the items of the export that are not there, in order of their rows in it."""
+        ids = {row: item_id for item_id, row in self._exported.gone.items()}
+        for item_id, row in self._rows.items():
+            own = self._exported.of(item_id, self._base.row(item_id))
+            if row == GONE and own is not None:
+                ids[own] = item_id
+        return [ids[row] for row in np.flatnonzero(self._now == GONE).tolist()]
+
+    def exported_vectors(self, rows: Rows) -> Floats:
+        """Return the vectors that items were exported with, by their rows in the export."""
+        vectors: Floats = np.empty((len(rows), self._bundle.manifest.dimension), np.float32)
+        for place, row in enumerate(rows.tolist()):
+            vectors[place] = self._exported.vector(row)
+        return vectors
 
     # One change.
 
@@ -163,12 +182,11 @@ class ChangedItems:
         Raises:
             ValueError: it has none.
         """
-        row = self._base.row(change.item_id)
-        if row is None:
+        exported = self._exported.of(change.item_id, self._base.row(change.item_id))
+        if exported is None:
             raise ValueError(f"{why}, and this bundle neither has one nor can make one")
         self._note(change.item_id, change.revision, f"{why}; that of this bundle is used", True)
-        vector: Floats = self._bundle.item_embeddings[row]
-        return vector
+        return self._exported.vector(exported)
 
     def _note(self, item_id: str, revision: int, reason: str, served: bool = False) -> None:
         self.misfits[item_id] = Misfit(
@@ -208,7 +226,8 @@ class ChangedItems:
         for item, beside in zip(items, rows, strict=True):
             row = self._base.size + beside
             self._rows[item.item_id] = row
-            if (own := self._base.row(item.item_id)) is not None:
+            own = self._exported.of(item.item_id, self._base.row(item.item_id))
+            if own is not None:
                 self._now[own] = row
 
     def _remove(self, item_id: str) -> None:
@@ -225,7 +244,8 @@ class ChangedItems:
             del self._rows[item_id]
         else:
             self._rows[item_id] = GONE
-            self._now[own] = own
+        if (exported := self._exported.of(item_id, own)) is not None:
+            self._now[exported] = GONE
 
     def _sweep(self) -> None:
         """Begin a new tail with the rows that hold an item, for most of the old one do not."""

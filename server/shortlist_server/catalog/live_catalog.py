@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from shortlist_server.bundle.columns import CellValue
+from shortlist_server.bundle.compaction import GONE
 from shortlist_server.bundle.reader import PopularityList
 from shortlist_server.catalog.catalog import BundleCatalog
+from shortlist_server.catalog.exported_rows import present_popularity, without_gone
 from shortlist_server.catalog.tail import TailView
 from shortlist_server.funnel.allowed import Selection
 from shortlist_server.funnel.arrays import Mask, Rows
 from shortlist_server.funnel.filter import Filter
 from shortlist_server.funnel.types import FeatureValue
 from shortlist_server.index.filters import SelectionCache
-
-GONE = -1
-"""In place of the row of an item that was deleted."""
 
 
 class LiveCatalog:
@@ -45,7 +44,7 @@ class LiveCatalog:
             tail: The rows beside it.
             changed: Row of each item that has changed, by id; GONE for one that is not there.
             alive: Bool [rows], True where a row holds an item.
-            now: int64 [items of the bundle]: the row where each is now; its own if it is gone.
+            now: int64 [items as exported]: the row where each is now; GONE if it is not there.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
         """
         self._base = base
@@ -84,9 +83,9 @@ class LiveCatalog:
         return np.array([row for row in map(self.row, item_ids) if row is not None], np.int64)
 
     def revision_of(self, row: int) -> int:
-        """Return the revision of the change that an item is from; 0 for one of the bundle."""
+        """Return the revision of the change that an item is from; 0 for one as exported."""
         if row < self._base_size:
-            return 0
+            return self._base.revision_of(row)
         return self._tail.revisions[row - self._base_size]
 
     def select(self, wanted: Filter | None, unwanted: Filter | None = None) -> Selection | None:
@@ -157,16 +156,14 @@ class LiveCatalog:
         return self._base.user_features(user_id)
 
     def seen(self, user_id: str) -> Rows:
-        """Return the items that a user is known to have seen, oldest first: where they are now. One
-        that is gone keeps its row: it was seen all the same, and is in no answer.
+        """Return the items that a user is known to have seen, oldest first, where they are now,
+        without those that are gone.
         """
-        return self._now[self._base.seen(user_id)]
+        return without_gone(self._now[self._base.exported_seen(user_id)])
 
-    def popularity(self, own: PopularityList | None) -> PopularityList | None:
-        """Return the bundle's popularity list, of the rows where its items are now."""
-        if own is None or not len(own.rows):
-            return own
-        return PopularityList(rows=self._now[own.rows], scores=own.scores)
+    def popularity(self, exported: PopularityList | None) -> PopularityList | None:
+        """Return the popularity list as exported, of the rows where its items are now."""
+        return present_popularity(exported, self._now)
 
 
 class LiveIds(Sequence[str]):

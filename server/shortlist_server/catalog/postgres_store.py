@@ -7,6 +7,7 @@ commits later. (A sequence would hand out revisions in an order that is not that
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -232,6 +233,14 @@ class PostgresStore:
                 connection.execute(
                     "INSERT INTO shortlist_catalog VALUES (%s, %s, 0, 0, 0)", (name, SCHEMA_VERSION)
                 )
+            # A table of its own: stores from before it get it now, and remain of format 1.
+            (found,) = _row(connection, "SELECT to_regclass('shortlist_identity')")
+            if found is None:
+                connection.execute("CREATE TABLE shortlist_identity (id text NOT NULL)")
+                connection.execute(
+                    "INSERT INTO shortlist_identity VALUES (%s)", (secrets.token_hex(16),)
+                )
+        self.identity = str(_row(connection, "SELECT id FROM shortlist_identity")[0])
         rows = connection.execute("SELECT name, version FROM shortlist_catalog").fetchall()
         if len(rows) != 1:
             raise CatalogMismatch(

@@ -6,6 +6,7 @@ returns. One process writes at a time; the others wait for its lock.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import threading
 import time
@@ -60,6 +61,8 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_by_clock ON idempotency_keys (clock_ms);
 """
+# A table of its own: files from before it get it when they are opened, and remain of format 1.
+IDENTITY = "CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)"
 PUT_ITEM = """
 INSERT INTO items (item_id, revision, deleted, payload, checksum) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (item_id) DO UPDATE SET
@@ -115,8 +118,9 @@ class SqliteStore:
         with self._told():
             with self._connection(create=True) as connection:
                 self._prepare(connection, name)
+                self.identity = _identity(connection)
             stat = path.stat()
-        self._identity = (stat.st_dev, stat.st_ino)
+        self._file = (stat.st_dev, stat.st_ino)
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._writer: sqlite3.Connection | None = None
@@ -301,7 +305,7 @@ class SqliteStore:
             stat = self._path.stat()
         except OSError as error:
             raise CatalogUnavailable("its file is gone") from error
-        if (stat.st_dev, stat.st_ino) != self._identity:
+        if (stat.st_dev, stat.st_ino) != self._file:
             raise CatalogUnavailable("its file was replaced; restart the server")
 
     def _checked(
@@ -336,6 +340,22 @@ class SqliteStore:
             "servers that use it, then put back a backup, or save what can be read with "
             f"`sqlite3 {self._path.name} .recover`"
         )
+
+
+def _identity(connection: sqlite3.Connection) -> str:
+    """Return what tells this store from others; make it where there is none."""
+    found = "SELECT id FROM identity"
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'identity'").fetchone():
+        return str(connection.execute(found).fetchone()[0])
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(IDENTITY)
+    connection.execute(
+        "INSERT INTO identity SELECT ? WHERE NOT EXISTS (SELECT 1 FROM identity)",
+        (secrets.token_hex(16),),
+    )
+    identity = str(connection.execute(found).fetchone()[0])
+    connection.execute("COMMIT")
+    return identity
 
 
 def _apply(

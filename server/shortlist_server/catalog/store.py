@@ -132,6 +132,9 @@ class CatalogStore(Protocol):
     fork, never before.
     """
 
+    identity: str
+    """Random, made with the store: another store has another one, under the same name too."""
+
     def append(self, append: Append) -> Future[AppendResult]:
         """Apply changes, all or none. The future is done when they are on disk.
 

@@ -6,7 +6,7 @@ Names and units follow https://prometheus.io/docs/practices/naming/. `docs/metri
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Thread
 from typing import Any
 
@@ -158,6 +158,12 @@ class Metrics:
         """Show a number that something else counts up."""
         self.registry.register(_Count(f"shortlist_{name}", documentation, value))
 
+    def watch_counts(
+        self, name: str, documentation: str, label: str, values: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Show numbers that something else counts up, by a label."""
+        self.registry.register(_Counts(f"shortlist_{name}", documentation, label, values))
+
     def watch_recall(self, snapshot: Callable[[], RecallSnapshot]) -> None:
         """Show what the recall monitor knows."""
         self.registry.register(_Recall(snapshot))
@@ -241,6 +247,25 @@ class _Count(Collector):
     def collect(self) -> Iterable[CounterMetricFamily]:
         """Yield the count as it is now."""
         yield CounterMetricFamily(self._name, self._documentation, value=self._value())
+
+
+class _Counts(Collector):
+    """Counters that something else keeps, by a label."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, values: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._label = label
+        self._values = values
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Yield the counts as they are now."""
+        family = CounterMetricFamily(self._name, self._documentation, labels=[self._label])
+        for value, count in self._values().items():
+            family.add_metric([value], count)
+        yield family
 
 
 class _Recall(Collector):

@@ -71,6 +71,13 @@ class MergedMetrics:
         return "\n".join(lines) + "\n"
 
 
+def family(name: str, kind: str, text: str, value: float) -> Family:
+    """Return a metric of one number."""
+    full = f"shortlist_{name}"
+    sample = [f"{full}_total" if kind == "counter" else full, {}, value]
+    return {"name": full, "type": kind, "help": text, "samples": [sample]}
+
+
 def _family_of(key: _Key, families: Mapping[str, Family]) -> str:
     name = key[0]
     if name in families:

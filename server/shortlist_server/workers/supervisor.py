@@ -22,7 +22,8 @@ from shortlist_server.errors import (
 )
 from shortlist_server.workers.bundle_folder import FoundBundle, Stamp
 from shortlist_server.workers.bundle_source import choose, newest, open_source
-from shortlist_server.workers.merged_metrics import Family, MergedMetrics
+from shortlist_server.workers.folding import Folding
+from shortlist_server.workers.merged_metrics import MergedMetrics, family
 from shortlist_server.workers.metrics_page import MetricsPage
 from shortlist_server.workers.process import reserve, take_orphans_in
 from shortlist_server.workers.serving_state import ServingState, read_state, write_state
@@ -107,6 +108,9 @@ class Supervisor:
         self._refused: set[Stamp] = set()
         """Bundles that watching has tried in vain; tried again once their files change."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._folding = Folding(
+            config, lambda: self._current, self._is_switching, self._begin_switch
+        )
 
     async def start(self) -> int:
         """Serve what was active, or what is configured; returns the port once all workers answer.
@@ -126,14 +130,11 @@ class Supervisor:
         await first.listen()
         self._current = first
         self._generation += 1
-        logger.info(
-            "%d workers serve on port %d after %.2f s",
-            self._config.workers,
-            self._port,
-            time.perf_counter() - begin,
-        )
+        workers, spent = self._config.workers, time.perf_counter() - begin
+        logger.info("%d workers serve on port %d after %.2f s", workers, self._port, spent)
         if self._config.bundle_watch and self._source is not None:
             self._begin(self._watch())
+        self._begin(self._folding.run())
         return self._port
 
     async def stop(self) -> None:
@@ -210,9 +211,14 @@ class Supervisor:
             BundleError: the bundle cannot be served.
             SwitchUnderWay: another switch has not ended.
         """
+        await self._folding.taken_over()
+        return await self._begin_switch(folder)
+
+    async def _begin_switch(self, folder: Path) -> dict[str, Any]:
         if self._switching or self._stopping:
             raise SwitchUnderWay
         self._switching = True
+        self._folding.give_up()
         # In a task of its own: the worker that asks may end before this does.
         return await asyncio.shield(self._begin(self._switch(folder)))
 
@@ -255,10 +261,15 @@ class Supervisor:
             served = (self._state.active, self._state.previous)
             kept = {Path(one["folder"]) for part in served for one in part.values()}
             await asyncio.to_thread(self._source.keep_only, kept)
+        await self._folding.clean()
         logger.info("the workers of bundle %s have ended", old.bundle["version"])
+
+    def _is_switching(self) -> bool:
+        return self._switching or (self._draining is not None and not self._draining.done())
 
     async def _validate(self, folder: Path) -> dict[str, Any]:
         """Load a bundle in a process that ends then; returns the bundle."""
+        await self._folding.taken_over()
         if self._switching or self._stopping:
             raise SwitchUnderWay
         self._switching = True
@@ -368,22 +379,16 @@ class Supervisor:
 
     async def _metrics(self) -> str:
         """Return the metrics of all workers, and those of the supervisor itself."""
-        counted: list[Family] = []
         # All at once, so that what one set hands over is in one of the two, and not in both.
         asked = await asyncio.gather(*(one.metrics() for one in self._sets))
         workers = [worker for workers in asked for worker in workers]
         there = len(self._current.workers) if self._generation else 0
-        for name, kind, text, value in (
-            ("workers", "gauge", "Workers that are there.", there),
-            ("worker_restarts", "counter", "Workers that ended unasked.", self._restarts),
-            ("generation", "gauge", "Switches of bundles, and 1.", self._generation),
-        ):
-            suffix = "_total" if kind == "counter" else ""
-            sample = [f"shortlist_{name}{suffix}", {}, value]
-            counted.append(
-                {"name": f"shortlist_{name}", "type": kind, "help": text, "samples": [sample]}
-            )
-        return self._merged.text(workers, counted)
+        own = [
+            family("workers", "gauge", "Workers that are there.", there),
+            family("worker_restarts", "counter", "Workers that ended unasked.", self._restarts),
+            family("generation", "gauge", "Times that workers took over.", self._generation),
+        ]
+        return self._merged.text(workers, [*own, *self._folding.families()])
 
     def _count_restart(self) -> None:
         self._restarts += 1

@@ -69,6 +69,7 @@ class _Worker:
                 "prepare": self._prepare,
                 "listen": self._listen,
                 "metrics": self._metrics,
+                "pending_rows": self._pending_rows,
                 "hand_over": self._hand_over,
                 "drain": self._drain,
             },
@@ -93,6 +94,9 @@ class _Worker:
         if self._serving is None or self._serving.metrics is None:
             return []
         return self._serving.metrics.families()
+
+    async def _pending_rows(self) -> int:
+        return 0 if self._serving is None else self._serving.pending_rows
 
     async def _hand_over(self) -> list[dict[str, Any]]:
         assert self._serving is not None

@@ -82,6 +82,8 @@ class WorkerSet:
         self.workers: dict[int, Worker] = {}
         self.bundle: dict[str, Any] = {}
         """`name`, `version`, `sha256`, `created`, `folder` of what was loaded."""
+        self.items: dict[str, Any] = {}
+        """`folder` that its items are from, and their `revision`; see `zygote.Loaded`."""
         self._listening = False
         self._ending = False
         self._zygote_gone = False
@@ -138,6 +140,7 @@ class WorkerSet:
                 raise _refusal(answer["refused"], folder)
             raise BundleCorrupt(f"{folder.name}: the process that loaded it ended by {how}")
         self.bundle = {**answer["loaded"], "folder": str(folder)}
+        self.items = answer["items"]
         if validate_only:
             self._ending = True
 
@@ -185,6 +188,16 @@ class WorkerSet:
             for worker in workers
             if self.workers.get(worker.slot) is worker
         ]
+
+    async def pending_rows(self) -> int:
+        """Return how many rows a compaction would take, as one of the workers sees it; 0 where
+        none answers now.
+        """
+        for worker in list(self.workers.values()):
+            with contextlib.suppress(TimeoutError, LinkClosed, RuntimeError):
+                async with asyncio.timeout(METRICS_S_MAX):
+                    return int(await worker.link.call("pending_rows"))
+        return 0
 
     async def end(self, how: str, seconds: float) -> None:
         """Have the workers end, and the zygote.

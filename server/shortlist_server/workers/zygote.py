@@ -48,7 +48,7 @@ def main() -> int:
     except ShortlistError as error:
         _tell(control, {"refused": encoded(error)})
         return 1
-    _tell(control, {"loaded": loaded.described})
+    _tell(control, {"loaded": loaded.described, "items": loaded.items})
     if order["validate_only"]:
         return 0
     end = _fork_as_told(control)
@@ -66,6 +66,10 @@ class Loaded:
     config: ServerConfig
     generations: LabeledGenerations
     described: dict[str, str]
+    items: dict[str, Any]
+    """`folder` that the items are from, which may be one with changes folded in, and the `revision`
+    of the catalogue that they are of.
+    """
 
 
 def _load(order: dict[str, Any]) -> Loaded:
@@ -82,8 +86,13 @@ def _load(order: dict[str, Any]) -> Loaded:
 
     config = ServerConfig(**order["config"])
     generations = serving.load(config, Path(order["folder"]))
-    described = describe(generations.stable.bundle.manifest, generations.stable.bundle.sha256)
-    return Loaded(config=config, generations=generations, described=described)
+    bundle = generations.stable.bundle
+    return Loaded(
+        config=config,
+        generations=generations,
+        described=describe(bundle.manifest, bundle.sha256),
+        items={"folder": str(bundle.folder), "revision": bundle.revision},
+    )
 
 
 def _fork_as_told(control: socket.socket) -> socket.socket | None:

@@ -212,10 +212,23 @@ def test_a_changed_byte_of_a_payload_is_never_served(filled: Path) -> None:
 
 def test_a_file_over_the_limit_is_opened_unchecked(filled: Path) -> None:
     content = bytearray(filled.read_bytes())
-    content[8 * 4096 : 8 * 4096 + 64] = b"\xa5" * 64
+    content[9 * 4096 : 9 * 4096 + 64] = b"\xa5" * 64
     filled.write_bytes(content)
     with (
         closing(open_(filled, StoreOptions(check_bytes_max=0))) as store,
         pytest.raises(CatalogCorrupt),
     ):
         store.changes_since(0)
+
+
+def test_a_file_from_before_identities_gets_one_and_another_file_another(path: Path) -> None:
+    other_path = path.with_name("other.sqlite")
+    with closing(open_(path)) as one, closing(open_(other_path)) as other:
+        first = one.identity
+        assert first != other.identity
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE identity")
+    with closing(open_(path)) as again:
+        assert again.identity not in ("", first)
+        with closing(open_(path)) as once_more:
+            assert once_more.identity == again.identity

@@ -351,3 +351,9 @@ def test_a_store_is_a_dict(open_store: OpenStore, groups: list[list[Append]], li
         revision, complete = tail.revision, tail.complete
     assert (read, revision) == (model, head)
     store.close()
+
+
+def test_a_store_is_told_from_another_of_the_same_name(open_store: OpenStore) -> None:
+    store = open_store()
+    assert len(store.identity) == 32
+    assert open_store().identity == store.identity

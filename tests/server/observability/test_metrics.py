@@ -104,10 +104,12 @@ def test_what_others_keep_is_shown_as_it_is_now() -> None:
     metrics = Metrics()
     metrics.watch("waiting", "Waiting.", lambda: kept["waiting"])
     metrics.watch_count("dropped", "Dropped.", lambda: kept["dropped"])
+    metrics.watch_counts("ended", "Ended.", "how", lambda: kept)
     assert samples(metrics)["shortlist_waiting",] == 1
     kept |= {"waiting": 5, "dropped": 6}
     assert samples(metrics)["shortlist_waiting",] == 5
     assert samples(metrics)["shortlist_dropped_total",] == 6
+    assert samples(metrics)["shortlist_ended_total", "waiting"] == 5
 
 
 def test_only_the_bundle_that_serves_is_named() -> None:
@@ -147,9 +149,14 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
     own |= {"shortlist_traces_dropped_total": "counter"}
     own |= {"shortlist_workers": "gauge", "shortlist_worker_restarts_total": "counter"}
     own |= {"shortlist_generation": "gauge"}
-    of_the_catalog = ("revision", "store_age_seconds", "changed_items", "deleted_items")
-    own |= dict.fromkeys(
-        (f"shortlist_catalog_{name}" for name in (*of_the_catalog, "tail_rows", "misfits")), "gauge"
+    of_the_catalog: tuple[str, ...] = (
+        "revision",
+        "store_age_seconds",
+        "changed_items",
+        "deleted_items",
     )
+    of_the_catalog += ("tail_rows", "misfits", "pending_rows", "base_revision")
+    own |= dict.fromkeys((f"shortlist_catalog_{name}" for name in of_the_catalog), "gauge")
+    own |= {"shortlist_compactions_total": "counter", "shortlist_compaction_seconds": "gauge"}
     page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
     assert dict(re.findall(r"^\| `(shortlist_\w+)` \| (\w+) \|", page, re.MULTILINE)) == own
