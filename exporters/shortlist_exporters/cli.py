@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   shortlist-export inspect build/bundle
   shortlist-export verify build/bundle
   shortlist-export evaluate build/bundle --test build/trained/test.parquet
+  shortlist-export build-embedder all-MiniLM-L6-v2 build/embedder
 
 Exit codes: 0 done, 1 not done (one line on standard error says why), 2 usage.
 """
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     verify.add_argument("bundle", type=Path, help="the bundle's folder")
     _add_evaluate(commands)
+    _add_build_embedder(commands)
     return parser
 
 
@@ -193,6 +195,34 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
+def _add_build_embedder(commands: Any) -> None:
+    command = commands.add_parser(
+        "build-embedder",
+        help="make a local text embedder of a sentence model",
+        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
+        "without a training framework, and prints the embedder's identity. See "
+        "docs/text-search.md.",
+    )
+    command.set_defaults(run=_build_embedder)
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
+        "them",
+    )
+    command.add_argument(
+        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
+    )
+    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
+    command.add_argument(
+        "--token-count",
+        type=int,
+        metavar="N",
+        help="tokens of a text, the rest is cut off; default what FOLDER says",
+    )
+
+
 def _train(parsed: argparse.Namespace) -> int:
     from shortlist_exporters.data import load_dataset
     from shortlist_exporters.recipes import TwoTowerOptions, train_two_tower
@@ -273,6 +303,17 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         )
     if figures.rating_rmse is not None:
         print(f"{'Rank':10}  RMSE of predicted ratings {figures.rating_rmse:.4f}")
+    return 0
+
+
+def _build_embedder(parsed: argparse.Namespace) -> int:
+    from shortlist_exporters.text.embedder import build_embedder
+
+    print(
+        build_embedder(
+            parsed.folder, parsed.out, name=parsed.name, token_count_max=parsed.token_count
+        )
+    )
     return 0
 
 

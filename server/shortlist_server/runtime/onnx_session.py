@@ -83,6 +83,53 @@ class OnnxSession:
         )
 
 
+class GraphSession:
+    """An ONNX model that no manifest describes, on one CPU thread: its tensors are known to whoever
+    runs it. Safe to call from several threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Mapping[str, tuple[str, int]],
+        outputs: Mapping[str, tuple[str, int]],
+    ) -> None:
+        """Load the model and compare its tensors with what they must be.
+
+        Args:
+            path: The ONNX file.
+            inputs: Dtype and number of axes of each input, by name.
+            outputs: The same of each output.
+
+        Raises:
+            BundleCorrupt: ONNX Runtime cannot load the file.
+            ModelSignatureMismatch: an input or output is another one.
+        """
+        check_model(path, str(path), _is_optional)
+        try:
+            self._session = open_model(str(path))
+            actual = _tensors(self._session.get_inputs()), _tensors(self._session.get_outputs())
+        except Exception as error:
+            raise BundleCorrupt(
+                f"{path}: ONNX Runtime {ONNXRUNTIME_VERSION} cannot load this model: {error}"
+            ) from error
+        self._output_names = list(outputs)
+        for side, wanted, tensors in zip(
+            ("inputs", "outputs"), (inputs, outputs), actual, strict=True
+        ):
+            got = {name: (dtype, len(shape)) for name, (dtype, shape) in tensors.items()}
+            if got != dict(wanted):
+                raise ModelSignatureMismatch(
+                    f"{path}: {side}: expected {dict(wanted)} (dtype, number of axes), got {got}"
+                )
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the model once; returns its outputs by name."""
+        return dict(
+            zip(self._output_names, self._session.run(self._output_names, feeds), strict=True)
+        )
+
+
 def _is_optional(domain: str, operator: str, position: int) -> bool:
     """Whether an operator can do without an input, in any of its versions."""
     # Both are names of the default domain.

@@ -1,0 +1,1 @@
+"""Texts of items: the embedder that reads them, and their embeddings in a bundle."""
