@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import text_world
 import tiny_world
 from hypothesis import HealthCheck, settings
 from postgres import Postgres
@@ -57,6 +58,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def generation(tiny_bundle: Path) -> Generation:
     """The tiny bundle, loaded."""
     return load_generation(tiny_bundle)
+
+
+@pytest.fixture(scope="session")
+def text_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny world with texts as a bundle. Read-only: copy it to change it."""
+    return text_world.write_bundle(tmp_path_factory.mktemp("text"))
 
 
 class RunningServer:

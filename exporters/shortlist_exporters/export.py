@@ -37,6 +37,7 @@ from shortlist_exporters.tables import (
     read_table,
     read_tokens,
 )
+from shortlist_exporters.text.verify import verify_texts
 
 EMBED_BATCH = 4_096
 
@@ -125,6 +126,7 @@ def verify_bundle(folder: Path) -> None:
         m=index.m,
         name=index.file,
     )
+    verify_texts(bundle)
 
 
 # The steps, in order.

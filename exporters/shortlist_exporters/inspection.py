@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from shortlist_server.bundle.manifest import Model
-from shortlist_server.bundle.reader import open_bundle
+from shortlist_server.bundle.reader import Bundle, open_bundle
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -36,10 +36,23 @@ def describe(folder: Path) -> dict[str, Any]:
         "features": {feature.name: feature.type for feature in manifest.features},
         "vocabularies": {name: len(tokens) for name, tokens in bundle.vocabularies.items()},
         "sections": sorted(manifest.sections),
+        "texts": None if bundle.texts is None else _describe_texts(bundle),
         "models": {name: _describe_model(model) for name, model in manifest.models.items()},
         "golden_origin": None if manifest.golden is None else manifest.golden.origin,
         "file_count": len(manifest.files),
         "size_bytes": sum(file.size_bytes for file in manifest.files.values()),
+    }
+
+
+def _describe_texts(bundle: Bundle) -> dict[str, Any]:
+    section, table = bundle.manifest.texts, bundle.texts
+    assert section is not None
+    assert table is not None
+    return {
+        "item_count": len(table.rows),
+        "dimension": section.dimension,
+        "attributes": list(section.attributes),
+        "embedder": section.embedder.identity,
     }
 
 
@@ -95,6 +108,7 @@ def print_description(description: dict[str, Any]) -> None:
             ", ".join(f"{name} ({count})" for name, count in description["vocabularies"].items()),
         ),
         ("sections", ", ".join(description["sections"])),
+        ("texts", _text_facts(description["texts"])),
         (
             "golden",
             f"recorded by {description['golden_origin']}"
@@ -113,6 +127,15 @@ def print_description(description: dict[str, Any]) -> None:
         for tensor, info in model["outputs"].items():
             table.add_row(tensor, info["dtype"], str(info["shape"]), "(output)")
         console.print(table, highlight=False, markup=False)
+
+
+def _text_facts(texts: dict[str, Any] | None) -> str:
+    if texts is None:
+        return "none"
+    return (
+        f"{texts['item_count']} items by {', '.join(texts['attributes'])}, {texts['dimension']} "
+        f"dimensions, {texts['embedder']}"
+    )
 
 
 def _typed(fields: dict[str, str]) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from shortlist_server.bundle.manifest import Data, Feature, Input, SourceEntry, Tolerance
+from shortlist_server.bundle.manifest import Data, Feature, Input, Tolerance
+from shortlist_server.bundle.sections import SourceEntry
 from shortlist_server.bundle.transforms import Name
 
 from shortlist_exporters.errors import SpecError

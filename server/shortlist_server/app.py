@@ -42,6 +42,7 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
         filter_cache_bytes=config.filter_cache_bytes,
         recall_share=config.recall_share,
         recall_cpu_share=config.recall_cpu_share,
+        text_cache_count=config.text_cache_count,
         shares=Shares(sources=config.source_share, diversity=config.diversity_share),
     )
 

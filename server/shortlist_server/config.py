@@ -175,6 +175,9 @@ class ServerConfig(BaseSettings):
     recall_cpu_share: float = Field(default=0.02, gt=0, le=1)
     """Most of one core that measuring recall may take."""
 
+    text_cache_count: int = Field(default=4_096, ge=0, le=1 << 20)
+    """Most query texts whose embeddings are remembered, the last used ones. Only speed."""
+
     message_bytes_max: int = Field(default=4 << 20, ge=1_024, le=1 << 30)
     """Largest request, in bytes; a larger one is refused before it is read."""
 

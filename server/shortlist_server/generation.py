@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shortlist_server.bundle.manifest import Manifest
 from shortlist_server.bundle.reader import Bundle, PopularityList, open_bundle
+from shortlist_server.bundle.sections import Index
 from shortlist_server.catalog.catalog import BundleCatalog, ItemTable
 from shortlist_server.catalog.exported_rows import present_popularity
 from shortlist_server.errors import BundleCorrupt, ShortlistError
@@ -24,6 +25,7 @@ from shortlist_server.funnel.options import (
     RecentHistory,
     SourceOptions,
     SourceSettings,
+    Text,
 )
 from shortlist_server.funnel.stages import Source
 from shortlist_server.index.exact import ExactIndex
@@ -34,6 +36,8 @@ from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
+from shortlist_server.index.vector_index import Metric
+from shortlist_server.llm.language_model import TextEmbedder
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
@@ -42,6 +46,8 @@ from shortlist_server.stages.popularity import CallerSource, PopularSource
 from shortlist_server.stages.query_tower import TowerEncoder
 from shortlist_server.stages.ranking import OnnxRanker
 from shortlist_server.stages.retrieval import HistorySource, NearestSource
+from shortlist_server.stages.text import TextItems, TextSource
+from shortlist_server.text_index import load_texts
 
 FETCHED_MAX = 4_096
 
@@ -58,6 +64,8 @@ class Items:
     """The ranker's item-side inputs by name, [rows, ...] each; empty without a ranker."""
     searcher: ItemSearch
     popularity: PopularityList | None
+    texts: TextItems | None = None
+    """Their texts; None where the bundle has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +89,8 @@ class Generation:
     def close(self) -> None:
         """End its threads."""
         self.funnel.close()
+        if self.items.texts is not None and self.items.texts.points is not None:
+            self.items.texts.points.close()
         if self.monitor is not None:
             self.monitor.close()
 
@@ -98,6 +108,10 @@ class GenerationOptions:
     """Share of the approximate searches whose recall is measured; 0 switches the monitor off."""
     recall_cpu_share: float = 0.02
     shares: Shares = field(default_factory=Shares)
+    text_cache_count: int = 4_096
+    """Most query texts whose points are remembered."""
+    text_embedder: TextEmbedder | None = None
+    """Embeds texts for bundles that hold no embedder; None where there is none."""
 
 
 def load_generation(
@@ -147,8 +161,18 @@ def _load(
         item_ids=bundle.item_ids,
         embeddings=vectors,
         feeds=feeds,
-        searcher=_searcher(bundle, exact, options),
+        searcher=_searcher(
+            bundle.path(bundle.manifest.index.file), bundle.manifest.index, exact, metric, options
+        ),
         popularity=present_popularity(bundle.popularity, catalog.exported.rows),
+        texts=load_texts(
+            bundle,
+            lambda path, index, points, by: _searcher(
+                path, index, ExactIndex(points, by, faster_scan(points, by)), by, options
+            ),
+            remote=options.text_embedder,
+            cache_count=options.text_cache_count,
+        ),
     )
     return Generation(
         bundle=bundle,
@@ -214,6 +238,7 @@ class FunnelBuilder:
             ),
             "popularity": PopularSource(items.popularity, items.catalog.select_value),
             "caller": CallerSource(items.catalog.rows),
+            "text": TextSource(items.texts),
         }
         shares = self._options.shares
         return Funnel(
@@ -223,18 +248,15 @@ class FunnelBuilder:
             sources=self._sources,
             ranker=self._ranker and self._ranker.of_items(items.feeds, items.item_ids),
             shares=shares,
+            has_texts=items.texts is not None,
         )
 
 
-def _searcher(bundle: Bundle, exact: ExactIndex, options: GenerationOptions) -> Searcher:
-    manifest, vectors = bundle.manifest, bundle.item_embeddings
-    graph = HnswIndex(
-        bundle.path(manifest.index.file),
-        vectors,
-        metric=manifest.metric,
-        m=manifest.index.m,
-        name=manifest.index.file,
-    )
+def _searcher(
+    path: Path, index: Index, exact: ExactIndex, metric: Metric, options: GenerationOptions
+) -> Searcher:
+    vectors = exact.vectors
+    graph = HnswIndex(path, vectors, metric=metric, m=index.m, name=index.file)
     return Searcher(
         exact=exact,
         graph=graph,
@@ -243,9 +265,9 @@ def _searcher(bundle: Bundle, exact: ExactIndex, options: GenerationOptions) -> 
             exact_items_max=options.exact_items_max,
             exact_ms_max=options.exact_ms_max,
             fetched_max=FETCHED_MAX,
-            ef=manifest.index.ef,
+            ef=index.ef,
         ),
-        landmarks=Landmarks(vectors, manifest.metric),
+        landmarks=Landmarks(vectors, metric),
     )
 
 
@@ -258,6 +280,8 @@ def _configured_sources(manifest: Manifest) -> tuple[SourceOptions, ...]:
         settings: SourceSettings = Nearest()
         if entry.kind == "recent_history":
             settings = RecentHistory(event_count=entry.event_count)
+        elif entry.kind == "text":
+            settings = Text()
         elif entry.kind == "popularity":
             settings = Popular(attribute=entry.attribute, value=entry.value, feature=entry.feature)
         sources.append(

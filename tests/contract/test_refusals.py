@@ -54,8 +54,38 @@ LONG = "x" * 257
 
 CASES = [
     # call, reason, field, expected (a part), got
-    (recommend(None), "FIELD_REQUIRED", "query", "one of user, items, embedding", "none"),
-    (recommend(types.Query()), "FIELD_REQUIRED", "query", "one of user, items, embedding", "none"),
+    (recommend(None), "FIELD_REQUIRED", "query", "embedding, text", "none"),
+    (recommend(types.Query()), "FIELD_REQUIRED", "query", "embedding, text", "none"),
+    (recommend(types.Query(text="a" * 2049)), "OUT_OF_RANGE", "query.text", "2048", "2049 bytes"),
+    (
+        recommend(types.Query(text=" \n\x07")),
+        "INVALID_VALUE",
+        "query.text",
+        "words",
+        "nothing but white space and control characters",
+    ),
+    (
+        recommend(types.Query(text="a heist")),
+        "INVALID_VALUE",
+        "query.text",
+        "none: the bundle has no text embeddings",
+        "a text",
+    ),
+    (
+        recommend(sources=[types.SourceOptions(text=types.TextSource())]),
+        "INVALID_VALUE",
+        "sources[0].text",
+        "another: the bundle has no text embeddings",
+        "text",
+    ),
+    (
+        similar(similarity=2),
+        "INVALID_VALUE",
+        "similarity",
+        "another: the bundle has no text embeddings",
+        "text",
+    ),
+    (similar(similarity=7), "INVALID_VALUE", "similarity", "a value of Similarity", "7"),
     (recommend(limit=501), "OUT_OF_RANGE", "limit", "1..500", "501"),
     (recommend(limit=-1), "OUT_OF_RANGE", "limit", "1..500", "-1"),
     (

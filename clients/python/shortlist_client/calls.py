@@ -39,6 +39,7 @@ def recommend(
     query: Query | None = None,
     *,
     user: User | str | None = None,
+    text: str | None = None,
     limit: int | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
@@ -74,6 +75,9 @@ def recommend(
     Args:
         query: A User, Items or an Embedding.
         user: A user's id, or a User; instead of `query`.
+        text: What is searched for, in words, at most 2,048 bytes: alone, or beside a query, by
+            which what is found is then ranked. Without `sources`, the 50 items whose texts are
+            nearest, or `limit` if that is more. Refused where the bundle has no text embeddings.
         limit: Number of items wanted, 1..500. None: 20.
         candidate_count: Number of candidates that each source contributes unless it says otherwise,
             1..4,096 and at least `limit`. None: 200, or `limit` if that is more.
@@ -123,7 +127,7 @@ def recommend(
     return Call(
         method=lambda stubs: stubs.recommendation.Recommend,
         request=recommendation_pb2.RecommendRequest(
-            query=query_to_proto(query, user, context),
+            query=query_to_proto(query, user, context, text),
             limit=count(limit, "limit"),
             retrieval=retrieval_to_proto(candidate_count, ef, exact),
             exclusions=exclusions_to_proto(
@@ -157,6 +161,7 @@ def retrieve(
     query: Query | None = None,
     *,
     user: User | str | None = None,
+    text: str | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
     exact: bool | None = None,
@@ -182,6 +187,7 @@ def retrieve(
     Args:
         query: A User, Items or an Embedding.
         user: A user's id, or a User; instead of `query`.
+        text: What is searched for, in words.
         candidate_count: Number of items wanted, 1..4,096. None: 200.
         ef: As for `recommend`, like all that follows.
         exact: Compare every item.
@@ -206,7 +212,7 @@ def retrieve(
     return Call(
         method=lambda stubs: stubs.recommendation.Retrieve,
         request=recommendation_pb2.RetrieveRequest(
-            query=query_to_proto(query, user, context),
+            query=query_to_proto(query, user, context, text),
             retrieval=retrieval_to_proto(candidate_count, ef, exact),
             exclusions=exclusions_to_proto(
                 excluded_item_ids, seen=exclude_seen, filter_=excluded_filter
@@ -288,6 +294,7 @@ def rank(
 def find_similar_items(
     item_id: str,
     *,
+    by_text: bool | None = None,
     limit: int | None = None,
     candidate_count: int | None = None,
     ef: int | None = None,
@@ -306,10 +313,12 @@ def find_similar_items(
     recommendation_pb2.FindSimilarItemsResponse,
     results.SimilarItems,
 ]:
-    """Return the items nearest to one item, in the space of the item embeddings.
+    """Return the items nearest to one item: in the space of the item embeddings, or by text.
 
     Args:
         item_id: The item. NotFound if the bundle does not know it.
+        by_text: Whether items are alike whose texts mean alike. None: False, those with near
+            embeddings. Refused where the bundle has no text embeddings.
         limit: Number of items wanted, 1..500. None: 20.
         candidate_count: Number of items searched for before `limit` cuts the list.
         ef: As for `recommend`, like all that follows.
@@ -340,6 +349,9 @@ def find_similar_items(
             debug=optional_flag(debug, "debug"),
             min_revision=revision(min_revision, "min_revision"),
             bundle_label=optional_text(bundle_label, "bundle_label"),
+            similarity=recommendation_pb2.SIMILARITY_TEXT
+            if optional_flag(by_text, "similarity")
+            else recommendation_pb2.SIMILARITY_UNSPECIFIED,
         ),
         read=responses.similar_items_from_proto,
         request_id=checked_request_id(request_id),

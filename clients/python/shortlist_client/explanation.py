@@ -148,11 +148,13 @@ class AnsweredQuery:
     embedding: tuple[float, ...]
     """Empty where there was none."""
     embedding_source: str
-    """`two_tower`, `history`, `items`, `embedding`; `popularity` where there was none."""
+    """`two_tower`, `history`, `items`, `embedding`; `popularity` or `text` where there was none."""
     features: dict[str, AttributeValue]
     """By full name: `user.age`. Those sent or known to the bundle; absent ones took its default."""
     history_item_ids: tuple[str, ...]
     """Oldest first."""
+    text: str
+    """What was searched for, in words, as it was read. Empty where nothing was."""
     filter: str
     """Filter and exclusion filter, joined, in the server's notation. Empty where there was none."""
     excluded_item_count: int

@@ -67,6 +67,20 @@ class CallerItems:
     """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A source: the items whose texts mean what the text of the request means.
+
+    Where the request has none and its query is Items, those whose texts mean what theirs mean.
+    Refused where the bundle has no text embeddings.
+    """
+
+    name: str | None = None
+    """None: `text`."""
+    candidate_count: int | None = None
+    """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configured:
     """A source that the bundle configures. Its name alone, as a string, says the same."""
@@ -78,7 +92,7 @@ class Configured:
     """Most items that it contributes, 1..4,096. None: the request's `candidate_count`."""
 
 
-Source: TypeAlias = Nearest | RecentHistory | Popularity | CallerItems | Configured
+Source: TypeAlias = Nearest | RecentHistory | Popularity | CallerItems | Text | Configured
 """Where candidates come from."""
 
 
@@ -124,6 +138,7 @@ class RecommendRequest:
     query: Query | None = None
     _: KW_ONLY
     user: User | str | None = None
+    text: str | None = None
     limit: int | None = None
     candidate_count: int | None = None
     ef: int | None = None

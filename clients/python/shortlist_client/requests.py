@@ -27,6 +27,7 @@ from shortlist_client.options import (
     Popularity,
     RecentHistory,
     Source,
+    Text,
 )
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
 from shortlist_client.values import (
@@ -36,6 +37,7 @@ from shortlist_client.values import (
     invalid,
     number,
     optional_flag,
+    optional_text,
     optional_texts,
     position,
     text,
@@ -49,7 +51,10 @@ _FILTER_DEPTH_MAX = 32
 
 
 def query_to_proto(
-    query: Query | None, user: User | str | None, context: Mapping[str, FeatureValue] | None
+    query: Query | None,
+    user: User | str | None,
+    context: Mapping[str, FeatureValue] | None,
+    words: str | None = None,
 ) -> types_pb2.Query:
     """Return the message of a query; without a kind, which the server refuses, where both are None.
 
@@ -57,6 +62,7 @@ def query_to_proto(
         query: Whom or what the items should suit.
         user: The same said shorter. A string is the user's id.
         context: Features of the situation.
+        words: The text that is searched for.
     """
     if query is not None and user is not None:
         raise InvalidValue.about(
@@ -69,6 +75,7 @@ def query_to_proto(
     message = _kind_to_proto(query)
     for name, value in values_to_proto(context or {}, "query.context").items():
         message.context[name].CopyFrom(value)
+    message.text = optional_text(words, "query.text")
     return message
 
 
@@ -268,6 +275,8 @@ def _source_to_proto(source: Source | str, field: str) -> types_pb2.SourceOption
         case CallerItems():
             message.caller.SetInParent()
             message.caller.item_ids.extend(texts(source.item_ids, f"{field}.caller.item_ids"))
+        case Text():
+            message.text.SetInParent()
         case Configured():
             pass
     return message

@@ -255,6 +255,7 @@ def _answered_from_proto(query: types_pb2.AnsweredQuery) -> explanation.Answered
         embedding_source=query.embedding_source,
         features=values_from_proto(query.features),
         history_item_ids=tuple(query.history_item_ids),
+        text=query.text,
         filter=query.filter,
         excluded_item_count=query.excluded_item_count,
         limit=query.limit,
@@ -288,6 +289,8 @@ def _source_from_proto(source: types_pb2.SourceOptions) -> options.Source:
         case "caller":
             ids = tuple(source.caller.item_ids)
             return options.CallerItems(ids, name=name, candidate_count=candidate_count)
+        case "text":
+            return options.Text(name=name, candidate_count=candidate_count)
     # Of the bundle, or of a kind that this version does not know: the name is what it has.
     return options.Configured(source.name, candidate_count=candidate_count)
 

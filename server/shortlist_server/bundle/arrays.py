@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.bundle.columns import NUMPY_DTYPES, ColumnArray, StringArray
-from shortlist_server.bundle.manifest import Column, Manifest, Strings
+from shortlist_server.bundle.manifest import Column, Manifest
+from shortlist_server.bundle.sections import Strings
 from shortlist_server.bundle.writer import MANIFEST
 from shortlist_server.errors import BundleCorrupt
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.bundle.arrays import ArrayReader
-from shortlist_server.bundle.manifest import Compaction, canonical_sha256
+from shortlist_server.bundle.manifest import canonical_sha256
+from shortlist_server.bundle.sections import Compaction
 from shortlist_server.bundle.writer import MANIFEST
 from shortlist_server.errors import BundleCorrupt
 

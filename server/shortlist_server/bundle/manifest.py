@@ -17,20 +17,20 @@ from pydantic import (
     model_validator,
 )
 
+from shortlist_server.bundle.sections import (
+    Compaction,
+    FileName,
+    Index,
+    Scalar,
+    Section,
+    Sources,
+    Strings,
+    Texts,
+)
 from shortlist_server.bundle.transforms import Name, Part, Transform
 
 FORMAT_VERSION = 1
 """The newest format that this version writes and reads."""
-
-FileName = Annotated[
-    str,
-    StringConstraints(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$", max_length=256
-    ),
-]
-"""A file of the bundle, relative to its folder. No absolute path, no `..`, no hidden file can be
-spelled.
-"""
 
 FeatureName = Annotated[
     str, StringConstraints(pattern=r"^(user|item|context)\..+$", min_length=6, max_length=160)
@@ -39,7 +39,6 @@ ValueType = Literal[
     "string", "int64", "double", "bool", "string_list", "int64_list", "double_list", "bool_list"
 ]
 Dtype = Literal["float32", "float64", "int32", "int64", "bool"]
-Scalar = str | bool | int | float
 
 
 class File(Part):
@@ -47,15 +46,6 @@ class File(Part):
 
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     size_bytes: Annotated[int, Field(ge=0)]
-
-
-class Strings(Part):
-    """N texts as two arrays: text i is `utf8[offsets[i]:offsets[i + 1]]`."""
-
-    offsets: FileName
-    """int64 [N + 1], beginning with 0, never falling."""
-    utf8: FileName
-    """uint8 [bytes]."""
 
 
 class Column(Part):
@@ -152,18 +142,6 @@ class Model(Part):
     tolerance: Tolerance = Tolerance()
 
 
-class Index(Part):
-    """The nearest-neighbour index over the item embeddings; label i is row i."""
-
-    kind: Literal["hnsw"] = "hnsw"
-    file: FileName
-    m: Annotated[int, Field(ge=2, le=512)]
-    ef_construction: Annotated[int, Field(ge=1, le=65536)]
-    ef: Annotated[int, Field(ge=1, le=4096)]
-    """Search width where a request does not set one."""
-    seed: int
-
-
 class Items(Part):
     """The catalogue. Row i of everything here is the same item."""
 
@@ -203,16 +181,6 @@ class Golden(Part):
     outputs: list[GoldenOutput]
 
 
-# Sections: parts that a bundle may lack. A reader ignores an optional section that it does not know
-# and refuses a required one by name.
-
-
-class Section(Part):
-    """Base of the sections."""
-
-    required: bool
-
-
 SectionT = TypeVar("SectionT", bound=Section)
 
 
@@ -239,45 +207,6 @@ class Popularity(Section):
     """float32 [n]: never rising."""
 
 
-class SourceEntry(Part):
-    """One source of candidates, as requests get it that name none; see `docs/sources.md`."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
-    """Name in answers; that of the kind where absent."""
-    kind: Literal["nearest", "recent_history", "popularity"]
-    candidate_count: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Most candidates; the request's number where absent."""
-    event_count: Annotated[int, Field(ge=1, le=1000)] = 10
-    """`recent_history`: how many events from the end of the history count."""
-    attribute: str = ""
-    """`popularity`: the attribute whose value the items must have; overall where empty."""
-    value: Scalar | None = None
-    feature: str = ""
-    """`popularity`: full name of the feature that holds the value, where `value` is absent."""
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> SourceEntry:
-        of_value = self.value is not None or bool(self.feature)
-        if self.kind != "popularity" and (self.attribute or of_value):
-            raise ValueError(f"{self.kind}: expected no attribute, value or feature")
-        if bool(self.attribute) != of_value or (self.value is not None and self.feature):
-            raise ValueError("popularity: expected attribute with value or feature, or neither")
-        return self
-
-
-class Sources(Section):
-    """Where candidates come from, in this order, for requests that name no sources."""
-
-    list: Annotated[tuple[SourceEntry, ...], Field(min_length=1, max_length=16, strict=False)]
-
-    @model_validator(mode="after")
-    def _names_once(self) -> Sources:
-        names = [entry.name or entry.kind for entry in self.list]
-        if len(set(names)) != len(names):
-            raise ValueError(f"expected a name for each source, got {names}")
-        return self
-
-
 class Users(Section):
     """Known users: their features and what they have seen."""
 
@@ -289,39 +218,6 @@ class Users(Section):
     """int64 [total]: rows of the catalogue, oldest first within a user."""
 
 
-class Compaction(Section):
-    """What a server notes in a bundle of its own making: one that it has served, with the changes
-    of items folded in. It stays the bundle that it was exported as: answers name that one.
-    """
-
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    """Identity of the bundle as it was exported."""
-    store: Name
-    """Identity of the store whose changes these are."""
-    revision: Annotated[int, Field(ge=1)]
-    """Changes up to this revision of the store are folded in."""
-    made_by: Name
-    """Versions of what computed vectors and rows."""
-    rows: FileName
-    """int64 [items as exported]: the row of each now; -1 for one that is gone. The rows of users
-    and of the popularity are those of the export.
-    """
-    gone: Strings
-    """Ids of the items that are gone, in order of their rows in the export."""
-    revisions: FileName
-    """int64 [items]: revision of the change that each is from; 0 where it is as exported."""
-    vectors: FileName
-    """float32 [n, dimension]: the exported vectors of the items that are gone or changed, in order
-    of their rows in the export.
-    """
-    misfits: FileName
-    """JSON: items that cannot be served as they were written."""
-    manifest_sha256: str = ""
-    """What `canonical_sha256` gives of this manifest without this field: no other check tells
-    whether it is whole.
-    """
-
-
 SECTIONS: dict[str, type[Section]] = {
     "query_tower": Tower,
     "item_tower": Tower,
@@ -330,6 +226,7 @@ SECTIONS: dict[str, type[Section]] = {
     "users": Users,
     "sources": Sources,
     "compaction": Compaction,
+    "texts": Texts,
 }
 """The sections that this version knows, by name."""
 
@@ -383,6 +280,7 @@ class Manifest(Part):
                     f"got {column.type}"
                 )
         self._check_sources(declared)
+        self._check_texts()
         if not 1970 <= self.created.year <= 9000:
             raise ValueError(f"created: expected a year from 1970 to 9000, got {self.created}")
         return self
@@ -405,6 +303,14 @@ class Manifest(Part):
                 raise ValueError(
                     f"source: {entry.feature or entry.value!r}: expected {wanted}, the type of "
                     f"{entry.attribute}, got {got}"
+                )
+
+    def _check_texts(self) -> None:
+        columns = {column.name: column.type for column in self.items.columns}
+        for name in self.texts.attributes if self.texts else ():
+            if (got := columns.get(name, "string")) not in ("string", "string_list"):
+                raise ValueError(
+                    f"texts: item column {name!r}: expected string or string_list, got {got}"
                 )
 
     @property
@@ -441,6 +347,11 @@ class Manifest(Part):
     def compaction(self) -> Compaction | None:
         """What a server notes that has folded changes in; None in a bundle as exported."""
         return self._section("compaction", Compaction)
+
+    @property
+    def texts(self) -> Texts | None:
+        """The text embeddings of the items, if the bundle has them."""
+        return self._section("texts", Texts)
 
     def _section(self, name: str, kind: type[SectionT]) -> SectionT | None:
         body = self.sections.get(name)

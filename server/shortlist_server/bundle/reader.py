@@ -26,9 +26,9 @@ from shortlist_server.bundle.manifest import (
     Column,
     Manifest,
     Popularity,
-    Strings,
     canonical_sha256,
 )
+from shortlist_server.bundle.sections import EMBEDDER_FILES, Strings, Texts
 from shortlist_server.bundle.writer import MANIFEST, file_sha256
 from shortlist_server.errors import BundleCorrupt, BundleMissing, BundleUnsupported
 
@@ -60,6 +60,16 @@ class UserTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """Items as points by what their texts mean."""
+
+    rows: NDArray[np.int64]
+    """int64 [n], rising: the items that have a text."""
+    embeddings: NDArray[np.float32]
+    """float32 [n, dimension], of length 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """An opened bundle. Arrays are memory-mapped and read-only."""
 
@@ -75,6 +85,7 @@ class Bundle:
     popularity: PopularityList | None
     users: UserTable | None
     """Rows of items in it, and in `popularity`, are those of the export."""
+    texts: TextTable | None = None
     folded: FoldedChanges | None = None
     """How the items came from those of the export; None where they are those."""
 
@@ -125,7 +136,8 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
         raise BundleCorrupt(
             f"{items.embeddings}: expected vectors of length 1 (metric cosine), got others"
         )
-    popularity, users, compaction = manifest.popularity, manifest.users, manifest.compaction
+    popularity, users, texts = manifest.popularity, manifest.users, manifest.texts
+    compaction = manifest.compaction
     item_ids = arrays.ids(items.ids, manifest.item_count)
     folded = None
     if compaction is not None:
@@ -151,6 +163,7 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
         if users is None
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
         folded=folded,
+        texts=None if texts is None else _read_texts(arrays, texts),
     )
 
 
@@ -243,6 +256,10 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     needed = [model.file for model in manifest.models.values()] + [manifest.index.file]
     if manifest.golden is not None:
         needed += [manifest.golden.requests, *(output.values for output in manifest.golden.outputs)]
+    if (texts := manifest.texts) is not None:
+        needed.append(texts.index.file)
+        if texts.embedder.folder is not None:
+            needed += [f"{texts.embedder.folder}/{name}" for name in EMBEDDER_FILES]
     for name in needed:
         if name not in manifest.files:
             raise BundleCorrupt(f"{name}: expected to be listed in the manifest's files")
@@ -279,6 +296,17 @@ def _read_popularity(arrays: ArrayReader, files: Popularity) -> PopularityList:
     if not np.isfinite(scores).all() or (scores[1:] > scores[:-1]).any():
         raise BundleCorrupt(f"{files.scores}: expected finite numbers, never rising, got others")
     return PopularityList(rows=rows, scores=scores)
+
+
+def _read_texts(arrays: ArrayReader, section: Texts) -> TextTable:
+    rows = arrays.rows(section.rows)
+    if not len(rows) or (rows[1:] <= rows[:-1]).any():
+        raise BundleCorrupt(f"{section.rows}: expected one row or more, rising, got others")
+    embeddings = arrays.array(section.embeddings, np.float32, (len(rows), section.dimension))
+    # NaN is not close to 1.
+    if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-3):
+        raise BundleCorrupt(f"{section.embeddings}: expected vectors of length 1, got others")
+    return TextTable(rows=rows, embeddings=embeddings)
 
 
 def _read_users(

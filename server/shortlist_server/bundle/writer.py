@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from shortlist_server import fault_points
 from shortlist_server.bundle.columns import ColumnArray, StringArray
-from shortlist_server.bundle.manifest import Column, Manifest, Strings
+from shortlist_server.bundle.manifest import Column, Manifest
+from shortlist_server.bundle.sections import Strings
 from shortlist_server.errors import BundleError
 
 MANIFEST = "manifest.json"

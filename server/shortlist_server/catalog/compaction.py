@@ -14,8 +14,9 @@ import numpy as np
 from shortlist_server import __version__
 from shortlist_server.bundle.columns import ColumnArray
 from shortlist_server.bundle.compaction import GONE, SECTION, replaced, sealed
-from shortlist_server.bundle.manifest import Column, Manifest, Strings
+from shortlist_server.bundle.manifest import Column, Manifest
 from shortlist_server.bundle.reader import Bundle
+from shortlist_server.bundle.sections import Strings
 from shortlist_server.bundle.writer import BundleWriter
 from shortlist_server.catalog.changes import ChangedItems
 from shortlist_server.errors import BundleError

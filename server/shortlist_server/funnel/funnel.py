@@ -24,7 +24,7 @@ from shortlist_server.funnel.budget import Budget, Shares, Trace
 from shortlist_server.funnel.compose import Composer
 from shortlist_server.funnel.gather import Gatherer
 from shortlist_server.funnel.options import Options, SourceOptions
-from shortlist_server.funnel.resolve import resolve, shown
+from shortlist_server.funnel.resolve import default_sources, resolve, shown
 from shortlist_server.funnel.select import ordered, short_list, weighted_sum
 from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker
 from shortlist_server.funnel.types import (
@@ -53,6 +53,7 @@ class Funnel:
         sources: Sequence[SourceOptions],
         ranker: Ranker | None,
         shares: Shares,
+        has_texts: bool = False,
     ) -> None:
         """Take the stages.
 
@@ -63,12 +64,14 @@ class Funnel:
             sources: The sources that are asked where a request names none.
             ranker: None where the bundle has none: the list is then in order of retrieval.
             shares: How the budget is split.
+            has_texts: Whether items can be found by their texts.
         """
         self._catalog = catalog
         self._encoder = encoder
         self._gatherer = gatherer
         self._sources = sources
         self._ranker = ranker
+        self._has_texts = has_texts
         self._composer = Composer(catalog, encoder, share=shares.diversity)
 
     def recommend(self, query: Query, options: Options, budget: Budget) -> Answer:
@@ -100,9 +103,11 @@ class Funnel:
         answer = self._select(resolved, encoded, candidates, ranking, options, trace)
         yield Step(answer=answer, refinement=refinement, last=True)
 
-    def waits(self, options: Options) -> bool:
+    def waits(self, query: Query, options: Options) -> bool:
         """Whether a source of such a request may wait for something outside this process."""
-        return self._gatherer.waits(options.sources or self._sources)
+        return self._gatherer.waits(
+            options.sources or default_sources(query, options, self._sources)
+        )
 
     def close(self) -> None:
         """Take no more requests."""
@@ -149,7 +154,9 @@ class Funnel:
         self, query: Query, options: Options, trace: Trace
     ) -> tuple[ResolvedQuery, EncodedQuery]:
         with trace.stage("query") as stage:
-            resolved = resolve(query, options, self._catalog, self._sources)
+            resolved = resolve(
+                query, options, self._catalog, self._sources, has_texts=self._has_texts
+            )
             trace.budget.check("query")
             encoded = self._encoder.encode(resolved)
             stage.plan = encoded.plan
@@ -181,7 +188,8 @@ class Funnel:
         if scores is not None and retrieved is not None:
             retrieved = np.concatenate([retrieved, scores])
         lowest = candidates.scores.min(initial=0)
-        own = np.full(len(rows), lowest, np.float32) if scores is None else scores
+        alike = scores is not None and candidates.scores is candidates.retrieval_scores
+        own = scores if alike else np.full(len(rows), lowest, np.float32)
         return replace(
             candidates,
             rows=np.concatenate([candidates.rows, rows]),

@@ -165,6 +165,7 @@ class Gatherer:
             ef=options.ef,
             exact=options.exact,
             checkpoint=budget.checkpoint("retrieval"),
+            time_left_s=lambda: budget.left_s,
             plan="" if replay is None else replay.source_plans.get(name, ""),
         )
         source = self._kinds[settings.kind]
@@ -203,15 +204,17 @@ class Gatherer:
     ) -> Candidates:
         found = tuple(run.result.found for run in answered if run.result.found is not None)
         rows = _each_once([part.rows for part in found])
-        if encoded.embedding is not None and len(found) == 1 and answered[0].kind == "nearest":
+        kinds = {run.kind for run in answered}
+        if encoded.embedding is not None and len(found) == 1 and kinds == {"nearest"}:
             retrieval_scores: Floats | None = found[0].scores
         else:
             retrieval_scores = self._encoder.score(encoded, rows)
-        if retrieval_scores is not None:
+        if retrieval_scores is not None and "text" not in kinds:
             scores = retrieval_scores
-        elif len(found) == 1 and answered[0].kind == "popularity":
+        elif len(found) == 1 and kinds <= {"popularity", "text"}:
             scores = found[0].scores
         else:
+            # Similarity to the query embedding says nothing of a text.
             scores = _fused([part.rows for part in found], rows)
         return Candidates(
             rows=rows,

@@ -46,7 +46,18 @@ class Named:
     item_ids: tuple[str, ...]
 
 
-SourceSettings: TypeAlias = Nearest | RecentHistory | Popular | Named
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Items whose texts mean what the query's text means; where there is none, what the texts of
+    its example items mean.
+    """
+
+    kind: ClassVar[str] = "text"
+    field: str = "sources.text"
+    """Where it stands in the request, for errors."""
+
+
+SourceSettings: TypeAlias = Nearest | RecentHistory | Popular | Named | Text
 """What a source is asked to find; a new kind of source adds its own."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from shortlist_server.errors import (
     ExcludedItemRequested,
     FeatureTypeMismatch,
+    InvalidValue,
     ItemNotFound,
     UnknownAttribute,
     UnknownFeature,
@@ -18,7 +19,7 @@ from shortlist_server.errors import (
 )
 from shortlist_server.funnel.allowed import Allowed
 from shortlist_server.funnel.arrays import NO_ROWS, Rows
-from shortlist_server.funnel.options import Named, Nearest, Options, Popular, SourceOptions
+from shortlist_server.funnel.options import Named, Nearest, Options, Popular, SourceOptions, Text
 from shortlist_server.funnel.stages import Catalog
 from shortlist_server.funnel.types import (
     Event,
@@ -33,6 +34,10 @@ from shortlist_server.funnel.types import (
 
 SHOWN_MAX = 100
 """How many names or ids an error or a warning lists."""
+TEXT_CANDIDATES = 50
+"""Most candidates of the source of a text, where the request names no sources and no larger
+`limit`.
+"""
 
 
 def resolve(
@@ -40,6 +45,8 @@ def resolve(
     options: Options,
     catalog: Catalog,
     configured: Sequence[SourceOptions] = (SourceOptions(settings=Nearest()),),
+    *,
+    has_texts: bool = False,
 ) -> ResolvedQuery:
     """Check the names and ids of a request against the bundle.
 
@@ -48,8 +55,10 @@ def resolve(
         options: What the caller chose.
         catalog: The bundle's items, users and names.
         configured: The bundle's own sources.
+        has_texts: Whether its items can be found by their texts.
 
     Raises:
+        InvalidValue: a text is searched for, or a source searches texts, and there are none.
         ItemNotFound: none of the example items is known.
         FeatureTypeMismatch: a feature has another type than the bundle declares.
         UnknownAttribute, AttributeTypeMismatch: a filter or a cap does not fit the item attributes.
@@ -58,6 +67,8 @@ def resolve(
         UnknownFeature, UnknownItem, UnknownAttribute: strict was asked for.
     """
     notes = Notes(strict=options.strict)
+    if not has_texts:
+        _refuse_texts(query, options)
     user = query.subject if isinstance(query.subject, User) else User()
     known = catalog.user_features(user.id) if user.id else None
     seen = catalog.seen(user.id) if known is not None else NO_ROWS
@@ -89,19 +100,46 @@ def resolve(
         history=history,
         example_rows=example_rows,
         allowed=allowed,
-        sources=resolve_sources(options, configured, catalog, notes),
+        sources=resolve_sources(query, options, configured, catalog, notes),
         pins=_pins(options, allowed, catalog, notes),
         attributes=_attributes(options.attributes, catalog, notes),
         warnings=tuple(notes.warnings),
+        text=query.text,
     )
 
 
+def _refuse_texts(query: Query, options: Options) -> None:
+    why = "the bundle has no text embeddings (section `texts`)"
+    if query.text:
+        raise InvalidValue("query.text", expected=f"none: {why}", got="a text")
+    for source in options.sources:
+        if isinstance(source.settings, Text):
+            raise InvalidValue(source.settings.field, expected=f"another: {why}", got="text")
+
+
+def default_sources(
+    query: Query, options: Options, configured: Sequence[SourceOptions]
+) -> tuple[SourceOptions, ...]:
+    """Return the sources of a request that names none: the bundle's own list; for a text, what is
+    near it alone, unless that list searches texts, too.
+    """
+    if not query.text or any(isinstance(source.settings, Text) for source in configured):
+        return tuple(configured)
+    # What ranks them does not read the text: of many, those that are far from it would come first.
+    count = min(options.candidate_count, max(options.limit, TEXT_CANDIDATES))
+    return (SourceOptions(settings=Text(), candidate_count=count),)
+
+
 def resolve_sources(
-    options: Options, configured: Sequence[SourceOptions], catalog: Catalog, notes: Notes
+    query: Query,
+    options: Options,
+    configured: Sequence[SourceOptions],
+    catalog: Catalog,
+    notes: Notes,
 ) -> tuple[SourceOptions, ...]:
     """Return the sources to ask, each with its settings."""
     if not options.sources:
-        return tuple(configured)
+        return default_sources(query, options, configured)
     by_name = {source.name or source.kind: source for source in configured}
     resolved = []
     for position, source in enumerate(options.sources):

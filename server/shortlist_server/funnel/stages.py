@@ -118,6 +118,8 @@ class SourceQuery:
     exact: bool
     """Whether every item must be compared."""
     checkpoint: Checkpoint
+    time_left_s: Callable[[], float]
+    """Returns what is left of the request's time, in seconds: for what waits by itself."""
     plan: str
     """The plan of an earlier run that is to be followed; empty: the source chooses."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +58,22 @@ class Vector:
     """[n] float32, finite."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """Nothing is said but a text."""
+
+
+Subject: TypeAlias = User | Examples | Vector | Nobody
+"""Whom or what items should suit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What a recommendation is asked for."""
 
-    subject: User | Examples | Vector
+    subject: Subject
+    text: str = ""
+    """What is searched for, in words, without control characters; empty: nothing."""
     context: Mapping[str, FeatureValue] = field(default_factory=dict)
 
 
@@ -90,7 +101,7 @@ class ResolvedQuery:
     in.
     """
 
-    subject: User | Examples | Vector
+    subject: Subject
     user_id: str | None
     """The id if it is known to the bundle, else None."""
     features: Mapping[str, FeatureValue]
@@ -113,6 +124,8 @@ class ResolvedQuery:
     attributes: tuple[str, ...]
     """Item attributes to return, all known."""
     warnings: tuple[RequestWarning, ...]
+    text: str = ""
+    """What is searched for, in words; empty: nothing."""
 
     @classmethod
     def nobody(cls, size: int) -> ResolvedQuery:
@@ -150,7 +163,7 @@ class EncodedQuery:
     """[dimension] float32; None where nothing is known to compute one from."""
     source: str
     """Name of the candidate source that this embedding makes: `two_tower`, `history`, `items`,
-    `embedding`.
+    `embedding`; `popularity` or `text` where there is none.
     """
     personal: bool
     """Whether the ranker's user inputs mean something for this query."""

@@ -48,6 +48,11 @@ class ExactIndex:
         self._buffers = threading.local()
 
     @property
+    def vectors(self) -> NDArray[np.float32]:
+        """What is compared, [items, dimension]."""
+        return self._vectors
+
+    @property
     def size(self) -> int:
         """Number of items."""
         return len(self._vectors)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortlist_server.funnel.allowed import Allowed
-from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.plan import SearchPlan
 from shortlist_server.index.vector_index import Checkpoint, Neighbors, best_first
 
@@ -36,13 +35,31 @@ class ItemSearch(Protocol):
         """Return the k allowed items nearest to a query; see `Searcher.search`."""
 
 
+class LayerIndex(Protocol):
+    """Compares all items of a layer: `ExactIndex`, or one over those of them that have a vector."""
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        *,
+        allowed: Allowed,
+        checkpoint: Checkpoint,
+    ) -> Neighbors:
+        """Return the k allowed items nearest to a query; see `ExactIndex.search`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
     """Items beside the index."""
 
     start: int
     """Row of its first item."""
-    index: ExactIndex
+    index: LayerIndex
 
 
 class LayeredSearcher:

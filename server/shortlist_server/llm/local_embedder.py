@@ -12,23 +12,20 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from shortlist_server.bundle.sections import EMBEDDER_FILES
 from shortlist_server.errors import BundleCorrupt, MissingExtra
 from shortlist_server.funnel.arrays import Floats
 from shortlist_server.llm.language_model import LlmInvalidOutput, LlmTimeout
 from shortlist_server.runtime.onnx_session import GraphSession
 
-DESCRIPTION = "embedder.json"
-MODEL = "model.onnx"
-TOKENIZER = "tokenizer.json"
-FILES = (DESCRIPTION, MODEL, TOKENIZER)
-"""What an embedder's folder holds."""
+DESCRIPTION, MODEL, TOKENIZER = EMBEDDER_FILES
 INPUTS = dict.fromkeys(("input_ids", "attention_mask"), ("int64", 2))
 OUTPUT = "embedding"
 TOGETHER = 8
@@ -92,7 +89,6 @@ class LocalEmbedder:
         *,
         kind: Literal["query", "item"],
         deadline_s: float,
-        done: Callable[[int], None] = lambda count: None,
     ) -> Floats:
         """Return a point at unit length for each text, float32 [n, dimension], computed in this
         thread.
@@ -102,7 +98,6 @@ class LocalEmbedder:
             kind: Of no effect: this model embeds queries and items alike.
             deadline_s: Time from now until the answer is no use any more, in seconds; looked at
                 before each few texts.
-            done: Told how many are done.
 
         Raises:
             LlmTimeout: it was over.
@@ -118,7 +113,6 @@ class LocalEmbedder:
                 raise LlmTimeout(f"{self.identity}: its time was over after {start} texts")
             together = order[start : start + TOGETHER]
             points[together] = self._run([tokens[at] for at in together])
-            done(start + len(together))
         return points
 
     def _tokens(self, text: str) -> list[int]:
@@ -160,7 +154,7 @@ def read_description(folder: Path) -> Description:
     Raises:
         BundleCorrupt: a file is missing, or it says something that an embedder is not.
     """
-    for name in FILES:
+    for name in EMBEDDER_FILES:
         if not (folder / name).is_file():
             raise BundleCorrupt(
                 f"{folder / name}: expected a file of an embedder, as `shortlist-export "
@@ -184,7 +178,7 @@ def write_description(folder: Path, description: Description) -> None:
 def identity_of(folder: Path) -> str:
     """Return the identity of an embedder: its name, and what its files are."""
     digest = hashlib.sha256()
-    for name in FILES:
+    for name in EMBEDDER_FILES:
         with (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"local/{read_description(folder).name}@{digest.hexdigest()[:16]}"

@@ -34,6 +34,7 @@ HISTORY_DETAILS = "query.user.history.details"
 """Time, rating and action of the events, where any was sent."""
 ITEMS = "query.items.item_ids"
 EMBEDDING = "query.embedding"
+TEXT = "query.text"
 CONTEXT = "query.context"
 EXCLUSIONS = "exclusions.item_ids"
 EXCLUDED = "excluded_item_ids"
@@ -116,6 +117,10 @@ class Masking:
             paths.append(EMBEDDING)
             query.embedding.Clear()
         self._features(query.context, CONTEXT, paths)
+        if query.text:
+            # Whoever wrote it may have written of himself; no part of it can be kept.
+            paths.append(TEXT)
+            query.text = ""
 
     def _user(self, user: types_pb2.UserQuery, paths: list[str]) -> None:
         if user.id:

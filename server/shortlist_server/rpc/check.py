@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from shortlist_server.bundle.item_text import clean_text
 from shortlist_server.errors import FieldRequired, InvalidValue, OutOfRange
 from shortlist_server.rpc import check_options
 from shortlist_server.rpc.check_values import (
@@ -32,6 +33,7 @@ EXAMPLES_MAX = 1_000
 HISTORY_MAX = 1_000
 EXCLUSIONS_MAX = 100_000
 ACTION_BYTES_MAX = 64
+TEXT_BYTES_MAX = 2_048
 
 
 def recommend_request(request: recommendation_pb2.RecommendRequest) -> None:
@@ -69,6 +71,10 @@ def retrieve_request(request: recommendation_pb2.RetrieveRequest) -> None:
 def rank_request(request: recommendation_pb2.RankRequest) -> None:
     """Check a RankRequest; raises like `recommend_request`."""
     query(request.query if request.HasField("query") else None)
+    if request.query.text:
+        raise InvalidValue(
+            "query.text", expected="none: no model of a bundle scores items by a text", got="a text"
+        )
     if not request.item_ids:
         raise FieldRequired("item_ids", expected=f"1..{CANDIDATES_MAX} ids", got="none")
     count_at_most("item_ids", len(request.item_ids), CANDIDATES_MAX)
@@ -90,6 +96,10 @@ def find_similar_items_request(request: recommendation_pb2.FindSimilarItemsReque
     _exclusions("excluded_item_ids", request.excluded_item_ids)
     if request.HasField("filter"):
         check_options.filter_("filter", request.filter)
+    if request.similarity not in (0, 1, 2):
+        raise InvalidValue(
+            "similarity", expected="a value of Similarity", got=str(int(request.similarity))
+        )
     _attributes(request.attributes)
     min_revision(request.min_revision)
 
@@ -114,8 +124,9 @@ def batch_recommend_request(request: recommendation_pb2.BatchRecommendRequest) -
 def query(message: types_pb2.Query | None) -> None:
     """Check a Query; raises like `recommend_request`."""
     kind = None if message is None else message.WhichOneof("kind")
-    if message is None or kind is None:
-        raise FieldRequired("query", expected="one of user, items, embedding", got="none")
+    if message is None or (kind is None and not message.text):
+        raise FieldRequired("query", expected="one of user, items, embedding, text", got="none")
+    _text(message.text)
     values("query.context", message.context)
     if kind == "user":
         _user(message.user)
@@ -126,8 +137,18 @@ def query(message: types_pb2.Query | None) -> None:
             )
         count_at_most("query.items.item_ids", len(message.items.item_ids), EXAMPLES_MAX)
         ids("query.items.item_ids", message.items.item_ids)
-    else:
+    elif kind == "embedding":
         _embedding(message.embedding.values)
+
+
+def _text(text: str) -> None:
+    if not text:
+        return
+    text_at_most("query.text", text, TEXT_BYTES_MAX)
+    if not clean_text(text):
+        raise InvalidValue(
+            "query.text", expected="words", got="nothing but white space and control characters"
+        )
 
 
 def _user(user: types_pb2.UserQuery) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from shortlist.v1 import recommendation_pb2, types_pb2
 
+from shortlist_server.bundle.item_text import clean_text
 from shortlist_server.funnel.options import (
     Cap,
     Exploration,
@@ -22,12 +23,15 @@ from shortlist_server.funnel.options import (
     SelectionOptions,
     SourceOptions,
     SourceSettings,
+    Text,
 )
 from shortlist_server.funnel.types import (
     Event,
     Examples,
     FeatureValue,
+    Nobody,
     Query,
+    Subject,
     User,
     Vector,
 )
@@ -96,6 +100,7 @@ def rank_options(request: recommendation_pb2.RankRequest) -> Options:
 def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Options:
     """Return what a FindSimilarItemsRequest chooses."""
     limit = request.limit or LIMIT_DEFAULT
+    by_text = request.similarity == recommendation_pb2.SIMILARITY_TEXT
     return Options(
         limit=limit,
         candidate_count=request.retrieval.candidate_count or limit,
@@ -103,8 +108,8 @@ def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Opti
         exact=request.retrieval.exact,
         excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
         filter=filter_or_none(request, "filter"),
-        # Nearest to the item, whatever the bundle asks for users.
-        sources=(SourceOptions(settings=Nearest()),),
+        # Like the item, whatever the bundle asks for users.
+        sources=(SourceOptions(settings=Text(field="similarity") if by_text else Nearest()),),
         attributes=tuple(request.attributes),
         strict=request.strict,
         debug=request.debug,
@@ -113,15 +118,22 @@ def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Opti
 
 def query(message: types_pb2.Query) -> Query:
     """Return a Query in the funnel's terms."""
-    context = values(message.context)
-    kind = message.WhichOneof("kind")
-    if kind == "user":
-        return Query(subject=_user(message.user), context=context)
-    if kind == "items":
-        return Query(subject=Examples(item_ids=tuple(message.items.item_ids)), context=context)
     return Query(
-        subject=Vector(values=np.array(message.embedding.values, np.float32)), context=context
+        subject=_subject(message),
+        text=clean_text(message.text) if message.text else "",
+        context=values(message.context),
     )
+
+
+def _subject(message: types_pb2.Query) -> Subject:
+    match message.WhichOneof("kind"):
+        case "user":
+            return _user(message.user)
+        case "items":
+            return Examples(item_ids=tuple(message.items.item_ids))
+        case "embedding":
+            return Vector(values=np.array(message.embedding.values, np.float32))
+    return Nobody()
 
 
 def similar_query(request: recommendation_pb2.FindSimilarItemsRequest) -> Query:
@@ -168,6 +180,8 @@ def _settings(message: types_pb2.SourceOptions, field: str) -> SourceSettings | 
             )
         case "caller":
             return Named(item_ids=tuple(message.caller.item_ids))
+        case "text":
+            return Text(field=f"{field}.text")
     return None
 
 

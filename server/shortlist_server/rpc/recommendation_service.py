@@ -85,7 +85,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.recommend_request(request)
         at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.recommend_options(request)
-        compute = self._compute.of(waits=at.funnel.waits(options))
+        compute = self._compute.of(waits=at.funnel.waits(query, options))
         answer = await compute(at.funnel.recommend, query, options, budget)
         response = self._filled(at, request, pb.RecommendResponse(), answer, options, budget)
         if self._shadow is not None:
@@ -104,7 +104,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.recommend_request(asked)
         at = await self._snapshot(asked, budget)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
-        waits = at.funnel.waits(options)
+        waits = at.funnel.waits(query, options)
         compute = self._compute.of(waits=waits)
         lists = at.funnel.stream(query, options, budget)
         while (step := await compute(next, lists, None)) is not None:
@@ -135,7 +135,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
                 at = await self._snapshot(row, budget, row_id)
-                compute = self._compute.of(waits=at.funnel.waits(options), behind=True)
+                compute = self._compute.of(waits=at.funnel.waits(query, options), behind=True)
                 answer = await compute(at.funnel.recommend, query, options, budget)
                 self._filled(at, row, message.response, answer, options, budget, request_id=row_id)
             except Exception as error:
@@ -150,7 +150,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.retrieve_request(request)
         at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.retrieve_options(request)
-        compute = self._compute.of(waits=at.funnel.waits(options))
+        compute = self._compute.of(waits=at.funnel.waits(query, options))
         answer = await compute(at.funnel.retrieve, query, options, budget)
         return self._filled(at, request, pb.RetrieveResponse(), answer, options, budget)
 

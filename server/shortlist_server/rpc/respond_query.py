@@ -13,6 +13,7 @@ from shortlist_server.funnel.options import (
     RecentHistory,
     SelectionOptions,
     SourceOptions,
+    Text,
 )
 from shortlist_server.funnel.types import Answer
 from shortlist_server.rpc.respond import set_value
@@ -44,6 +45,7 @@ def fill_answered_query(
     if query.allowed.selection is not None:
         message.filter = query.allowed.selection.text
     message.excluded_item_count = len(query.allowed.excluded)
+    message.text = query.text
     message.limit = answer.limit
     for source in query.sources:
         nearest = "nearest" if encoded.embedding is None else encoded.source
@@ -72,6 +74,8 @@ def _source(
             message.popularity.feature = settings.feature
             if settings.value is not None:
                 set_value(message.popularity.value, settings.value)
+        case Text():
+            message.text.SetInParent()
         case Named():
             message.caller.item_ids.extend(settings.item_ids)
 

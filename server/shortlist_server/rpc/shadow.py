@@ -100,7 +100,7 @@ class Shadow:
 
     async def _answered(self, asked: _Asked, begin: float) -> Comparison:
         at = self._serving.snapshot
-        compute = self._compute.of(waits=at.funnel.waits(asked.options), behind=True)
+        compute = self._compute.of(waits=at.funnel.waits(asked.query, asked.options), behind=True)
         answer = await compute(
             at.funnel.recommend, asked.query, asked.options, Budget(self._timeout_s)
         )

@@ -15,7 +15,14 @@ from shortlist_server.errors import (
     RequestError,
 )
 from shortlist_server.funnel.arrays import ByRow, Floats, Rows
-from shortlist_server.funnel.types import EncodedQuery, Examples, ResolvedQuery, User, Vector
+from shortlist_server.funnel.types import (
+    EncodedQuery,
+    Examples,
+    Nobody,
+    ResolvedQuery,
+    User,
+    Vector,
+)
 from shortlist_server.index.vector_index import Metric, similarity
 from shortlist_server.runtime.featurize import Raw
 from shortlist_server.runtime.models import LoadedModel
@@ -56,6 +63,10 @@ class TowerEncoder:
         if isinstance(query.subject, Examples):
             mean = self._mean(query.example_rows)
             return self._encoded(mean, "items", f"mean of {len(query.example_rows)} items")
+        if isinstance(query.subject, Nobody):
+            return EncodedQuery(
+                embedding=None, source="text", personal=False, plan="a text, and nothing else"
+            )
         if self._tower is not None and self._says_something(query, query.subject):
             values = request_values(query, self._tower.inputs.request_sources, self._item_ids)
             try:

@@ -99,6 +99,11 @@ SOURCES_ON_THE_WIRE = [
 QUERY_ON_THE_WIRE = types_pb2.Query(
     user=ADA_ON_THE_WIRE, context={"hour": types_pb2.Value(int64_value=20)}
 )
+QUERY_WITH_TEXT_ON_THE_WIRE = types_pb2.Query(
+    user=ADA_ON_THE_WIRE,
+    context={"hour": types_pb2.Value(int64_value=20)},
+    text="a heist in a dream",
+)
 
 
 @pytest.fixture
@@ -131,6 +136,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
     request = sent(
         "recommend",
         ADA,
+        text="a heist in a dream",
         limit=7,
         candidate_count=100,
         excluded_item_ids={"9"},
@@ -155,7 +161,7 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         **exact,
     )
     expected = recommendation_pb2.RecommendRequest(
-        query=QUERY_ON_THE_WIRE,
+        query=QUERY_WITH_TEXT_ON_THE_WIRE,
         limit=7,
         retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
         exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False, filter=OLD_ON_THE_WIRE),
@@ -184,6 +190,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
     request = sent(
         "retrieve",
         ADA,
+        text="a heist in a dream",
         candidate_count=100,
         ef=300,
         exact=True,
@@ -201,7 +208,7 @@ def test_every_field_of_retrieve_is_on_the_wire_as_asked(sent: Callable[..., Any
         strict=True,
     )
     expected = recommendation_pb2.RetrieveRequest(
-        query=QUERY_ON_THE_WIRE,
+        query=QUERY_WITH_TEXT_ON_THE_WIRE,
         retrieval=types_pb2.RetrievalOptions(candidate_count=100, ef=300, exact=True),
         exclusions=types_pb2.Exclusions(item_ids=["9"], seen=False, filter=OLD_ON_THE_WIRE),
         filter=RECENT_ON_THE_WIRE,
@@ -245,7 +252,7 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         bundle_label="canary",
     )
     assert request == expected
-    assert unset_fields(request) == set()
+    assert unset_fields(request) == {"shortlist.v1.Query.text"}  # the server takes none
 
 
 def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
@@ -254,6 +261,7 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
     request = sent(
         "find_similar_items",
         "50",
+        by_text=True,
         limit=5,
         candidate_count=50,
         ef=60,
@@ -268,6 +276,7 @@ def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(
     )
     expected = recommendation_pb2.FindSimilarItemsRequest(
         item_id="50",
+        similarity=recommendation_pb2.SIMILARITY_TEXT,
         limit=5,
         retrieval=types_pb2.RetrievalOptions(candidate_count=50, ef=60, exact=True),
         excluded_item_ids=["9"],

@@ -17,6 +17,7 @@ from shortlist_client import (
     PinnedItem,
     Popularity,
     RecentHistory,
+    Text,
     attribute,
     calls,
 )
@@ -166,6 +167,7 @@ def test_filters_deeper_than_protobuf_reads_are_refused_here() -> None:
                 popularity=types_pb2.PopularitySource(attribute="country", feature="user.country")
             ),
         ),
+        (Text(), types_pb2.SourceOptions(text=types_pb2.TextSource())),
         (
             CallerItems(["9", "8"], name="editors"),
             types_pb2.SourceOptions(
@@ -182,7 +184,7 @@ def test_every_source_is_sent_as_its_kind(source: Any, expected: types_pb2.Sourc
 def test_every_source_of_the_proto_can_be_said() -> None:
     kinds = types_pb2.SourceOptions.DESCRIPTOR.oneofs_by_name["kind"].fields
     said = calls.recommend(
-        sources=[Nearest(), RecentHistory(), Popularity(), CallerItems(["9"])]
+        sources=[Nearest(), RecentHistory(), Popularity(), CallerItems(["9"]), Text()]
     ).request.sources
     assert {source.WhichOneof("kind") for source in said} == {kind.name for kind in kinds}
 

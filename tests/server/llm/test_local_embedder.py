@@ -75,12 +75,6 @@ def test_a_time_that_is_over_ends_it(embedder: LocalEmbedder) -> None:
         embedder.embed_now(["a"], kind="query", deadline_s=0)
 
 
-def test_progress_is_told(embedder: LocalEmbedder) -> None:
-    told: list[int] = []
-    embedder.embed_now(["a"] * 20, kind="item", deadline_s=60, done=told.append)
-    assert told == [8, 16, 20]
-
-
 def test_identity_is_of_all_files(folder: Path, embedder: LocalEmbedder, tmp_path: Path) -> None:
     copied = shutil.copytree(folder, tmp_path / "copied")
     assert LocalEmbedder(copied).identity == embedder.identity

@@ -53,6 +53,7 @@ CASES: list[tuple[Any, tuple[str, ...]]] = [
     ),
     (pb.RecommendRequest(query=ITEMS), ("query.items.item_ids",)),
     (pb.RecommendRequest(query=EMBEDDING), ("query.embedding",)),
+    (pb.RecommendRequest(query=types.Query(text="secret words")), ("query.text",)),
     (pb.RecommendRequest(query=types.Query(user=types.UserQuery())), ()),
     (pb.FindSimilarItemsRequest(item_id="a", limit=3), ()),
     (

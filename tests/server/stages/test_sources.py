@@ -280,9 +280,13 @@ def test_a_source_that_waits_is_found_by_its_kind_whatever_its_name(
 
     changed = altered(configured, kinds={"popularity": Waiting()})
     funnel = changed.funnel
-    assert funnel.waits(Options())
-    assert not funnel.waits(Options(sources=(SourceOptions(settings=Nearest()),)))
-    assert funnel.waits(Options(sources=(SourceOptions(settings=Popular()),)))
+    assert funnel.waits(Query(subject=User()), Options())
+    assert not funnel.waits(
+        Query(subject=User()), Options(sources=(SourceOptions(settings=Nearest()),))
+    )
+    assert funnel.waits(
+        Query(subject=User()), Options(sources=(SourceOptions(settings=Popular()),))
+    )
     # By name alone it may be any of those that the bundle configures.
-    assert funnel.waits(Options(sources=(SourceOptions(name="dramas"),)))
+    assert funnel.waits(Query(subject=User()), Options(sources=(SourceOptions(name="dramas"),)))
     funnel.close()

@@ -7,12 +7,47 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import shortlist.v1.errors_pb2
 import shortlist.v1.types_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _Similarity:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SimilarityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Similarity.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SIMILARITY_UNSPECIFIED: _Similarity.ValueType  # 0
+    """Means SIMILARITY_EMBEDDING."""
+    SIMILARITY_EMBEDDING: _Similarity.ValueType  # 1
+    """The item embeddings: who uses one uses the other."""
+    SIMILARITY_TEXT: _Similarity.ValueType  # 2
+    """Their texts: they tell of the same. INVALID_ARGUMENT where the bundle has no text embeddings; items without a text are
+    not found, and for an item without one, popularity answers.
+    """
+
+class Similarity(_Similarity, metaclass=_SimilarityEnumTypeWrapper):
+    """What makes items alike."""
+
+SIMILARITY_UNSPECIFIED: Similarity.ValueType  # 0
+"""Means SIMILARITY_EMBEDDING."""
+SIMILARITY_EMBEDDING: Similarity.ValueType  # 1
+"""The item embeddings: who uses one uses the other."""
+SIMILARITY_TEXT: Similarity.ValueType  # 2
+"""Their texts: they tell of the same. INVALID_ARGUMENT where the bundle has no text embeddings; items without a text are
+not found, and for an item without one, popularity answers.
+"""
+global___Similarity = Similarity
 
 @typing.final
 class RecommendRequest(google.protobuf.message.Message):
@@ -554,6 +589,7 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     BUNDLE_LABEL_FIELD_NUMBER: builtins.int
+    SIMILARITY_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Id of the item, 1..256 bytes of UTF-8. Required; NOT_FOUND if the bundle does not know it."""
     limit: builtins.int
@@ -570,6 +606,8 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
     """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
     share of the users, always the same ones, else the stable bundle.
     """
+    similarity: global___Similarity.ValueType
+    """What makes items alike. Unspecified means their embeddings."""
     @property
     def retrieval(self) -> shortlist.v1.types_pb2.RetrievalOptions:
         """How the search is done. `candidate_count` is the number of items searched for before `limit` cuts the list; 0 means
@@ -601,9 +639,10 @@ class FindSimilarItemsRequest(google.protobuf.message.Message):
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
         bundle_label: builtins.str = ...,
+        similarity: global___Similarity.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["filter", b"filter", "retrieval", b"retrieval"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "min_revision", b"min_revision", "retrieval", b"retrieval", "strict", b"strict"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "filter", b"filter", "item_id", b"item_id", "limit", b"limit", "min_revision", b"min_revision", "retrieval", b"retrieval", "similarity", b"similarity", "strict", b"strict"]) -> None: ...
 
 global___FindSimilarItemsRequest = FindSimilarItemsRequest
 

@@ -365,7 +365,7 @@ global___BoolList = BoolList
 
 @typing.final
 class Query(google.protobuf.message.Message):
-    """What a recommendation is asked for. Exactly one kind must be set; none is INVALID_ARGUMENT."""
+    """What a recommendation is asked for. One kind, a text, or both must be set; nothing is INVALID_ARGUMENT."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -391,6 +391,13 @@ class Query(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     EMBEDDING_FIELD_NUMBER: builtins.int
     CONTEXT_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """What is searched for, in words, 0..2,048 bytes of UTF-8; control characters count as spaces. Alone it stands for itself;
+    beside a kind, which then ranks what is found. A request that names no sources gets those items whose texts are nearest
+    to it: at most 50, or `limit` if that is more, unless the bundle's own list of sources searches texts, too.
+    INVALID_ARGUMENT where the bundle has no text embeddings; Rank takes none. Empty means none.
+    """
     @property
     def user(self) -> global___UserQuery:
         """Items that suit a user."""
@@ -416,9 +423,10 @@ class Query(google.protobuf.message.Message):
         items: global___ItemsQuery | None = ...,
         embedding: global___Embedding | None = ...,
         context: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
+        text: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["embedding", b"embedding", "items", b"items", "kind", b"kind", "user", b"user"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["context", b"context", "embedding", b"embedding", "items", b"items", "kind", b"kind", "user", b"user"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["context", b"context", "embedding", b"embedding", "items", b"items", "kind", b"kind", "text", b"text", "user", b"user"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["user", "items", "embedding"] | None: ...
 
 global___Query = Query
@@ -864,6 +872,7 @@ class SourceOptions(google.protobuf.message.Message):
     RECENT_HISTORY_FIELD_NUMBER: builtins.int
     POPULARITY_FIELD_NUMBER: builtins.int
     CALLER_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the source in the answer, 1..64 bytes of UTF-8, none twice in a request. Empty takes the name of the kind;
     for `nearest` that is how the query embedding came about: `two_tower`, `history`, `items`, `embedding`.
@@ -888,6 +897,10 @@ class SourceOptions(google.protobuf.message.Message):
     def caller(self) -> global___CallerSource:
         """Items that the caller names."""
 
+    @property
+    def text(self) -> global___TextSource:
+        """Items whose texts mean what the query's text means."""
+
     def __init__(
         self,
         *,
@@ -897,10 +910,11 @@ class SourceOptions(google.protobuf.message.Message):
         recent_history: global___HistorySource | None = ...,
         popularity: global___PopularitySource | None = ...,
         caller: global___CallerSource | None = ...,
+        text: global___TextSource | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["caller", b"caller", "kind", b"kind", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["caller", b"caller", "candidate_count", b"candidate_count", "kind", b"kind", "name", b"name", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["nearest", "recent_history", "popularity", "caller"] | None: ...
+    def HasField(self, field_name: typing.Literal["caller", b"caller", "kind", b"kind", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "candidate_count", b"candidate_count", "kind", b"kind", "name", b"name", "nearest", b"nearest", "popularity", b"popularity", "recent_history", b"recent_history", "text", b"text"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["nearest", "recent_history", "popularity", "caller", "text"] | None: ...
 
 global___SourceOptions = SourceOptions
 
@@ -990,6 +1004,20 @@ class CallerSource(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["item_ids", b"item_ids"]) -> None: ...
 
 global___CallerSource = CallerSource
+
+@typing.final
+class TextSource(google.protobuf.message.Message):
+    """Finds the items whose texts are nearest to the query's text; where the query has none and names items, those nearest to
+    the mean of their texts. Skipped where there is neither. INVALID_ARGUMENT where the bundle has no text embeddings.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___TextSource = TextSource
 
 @typing.final
 class SelectionOptions(google.protobuf.message.Message):
@@ -1433,7 +1461,7 @@ class SourceReport(google.protobuf.message.Message):
     name: builtins.str
     """Its name."""
     kind: builtins.str
-    """Its kind: `nearest`, `recent_history`, `popularity`, `caller`."""
+    """Its kind: `nearest`, `recent_history`, `popularity`, `caller`, `text`."""
     outcome: global___StageOutcome.ValueType
     """What became of it."""
     item_count: builtins.int
@@ -1512,8 +1540,11 @@ class AnsweredQuery(google.protobuf.message.Message):
     EF_FIELD_NUMBER: builtins.int
     EXACT_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
     embedding_source: builtins.str
-    """How the embedding came about: `two_tower`, `history`, `items`, `embedding`, or `popularity` where there was none."""
+    """How the embedding came about: `two_tower`, `history`, `items`, `embedding`; `popularity` or `text` where there was
+    none.
+    """
     filter: builtins.str
     """The filter and the exclusion filter in canonical form, joined. Empty where there was none."""
     excluded_item_count: builtins.int
@@ -1524,6 +1555,8 @@ class AnsweredQuery(google.protobuf.message.Message):
     """The search width asked for; 0 where it was left to the server."""
     exact: builtins.bool
     """Whether every item was to be compared."""
+    text: builtins.str
+    """The text that was searched for, as it was read. Empty where there was none."""
     @property
     def embedding(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """The query embedding. Empty where there was none."""
@@ -1568,9 +1601,10 @@ class AnsweredQuery(google.protobuf.message.Message):
         ef: builtins.int = ...,
         exact: builtins.bool = ...,
         budget: google.protobuf.duration_pb2.Duration | None = ...,
+        text: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["budget", b"budget", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "selection", b"selection", "sources", b"sources"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "selection", b"selection", "sources", b"sources", "text", b"text"]) -> None: ...
 
 global___AnsweredQuery = AnsweredQuery
 

@@ -21,6 +21,7 @@ from shortlist_client.cli.options import (
     add_selection,
     add_server,
     add_sources,
+    add_text,
 )
 
 _EPILOG = """\
@@ -54,6 +55,7 @@ examples:
   shortlist recommend --history 50:5 181:4 172    unknown user, known taste (RATING is optional)
   shortlist recommend --feature age=33 gender=F --context hour=20
   shortlist recommend --items 50 181              like these items taken together
+  shortlist recommend --text 'a heist in a dream' --user 42
   shortlist recommend --user 42 --where 'year>=1990' genres:Drama --exclude-where 'year=1997'
   shortlist recommend --user 42 --source nearest=100 popularity=20 --diversity 0.3 --cap genres=3
   shortlist recommend --user 42 --pin 50@0 --temperature 0.5 --seed 7
@@ -77,6 +79,7 @@ _SIMILAR_EPILOG = """\
 examples:
   shortlist similar 50
   shortlist similar 50 --limit 5 --json
+  shortlist similar 50 --by-text                  those that tell of the same
 """
 
 _INFO_EPILOG = """\
@@ -142,12 +145,13 @@ def _add_recommend(subparsers: Any) -> None:
     parser = _add_command(
         subparsers,
         "recommend",
-        "(--user ID | --history ID ... | --items ID ...) [options]",
+        "(--user ID | --history ID ... | --items ID ... | --text WORDS) [options]",
         "the few items that suit a user, or resemble items, best",
         _RECOMMEND_EPILOG,
     )
     parser.set_defaults(run=commands.recommend)
     add_query(parser)
+    add_text(parser)
     add_retrieval(parser)
     add_sources(parser)
     add_filter(parser)
@@ -165,12 +169,13 @@ def _add_retrieve(subparsers: Any) -> None:
     parser = _add_command(
         subparsers,
         "retrieve",
-        "(--user ID | --history ID ... | --items ID ...) [options]",
+        "(--user ID | --history ID ... | --items ID ... | --text WORDS) [options]",
         "candidates only, without ranking",
         _RETRIEVE_EPILOG,
     )
     parser.set_defaults(run=commands.retrieve)
     add_query(parser)
+    add_text(parser)
     add_retrieval(parser)
     add_sources(parser)
     add_filter(parser)
@@ -192,6 +197,9 @@ def _add_similar(subparsers: Any) -> None:
     )
     parser.set_defaults(run=commands.similar)
     parser.add_argument("item", metavar="ID", help="the item")
+    parser.add_argument(
+        "--by-text", action="store_true", help="by what their texts mean, not by their embeddings"
+    )
     add_retrieval(parser)
     add_filter(parser)
     add_excluded_ids(parser)

@@ -34,6 +34,7 @@ def recommend(options: Namespace) -> str:
         answer = client.recommend(
             asked.query,
             context=asked.context,
+            text=options.text,
             limit=options.limit,
             candidate_count=options.candidates,
             ef=options.ef,
@@ -66,6 +67,7 @@ def retrieve(options: Namespace) -> str:
         answer = client.retrieve(
             asked.query,
             context=asked.context,
+            text=options.text,
             candidate_count=options.candidates,
             ef=options.ef,
             exact=options.exact,
@@ -88,6 +90,7 @@ def similar(options: Namespace) -> str:
     with _open_client(options) as client:
         answer = client.find_similar_items(
             options.item,
+            by_text=options.by_text,
             limit=options.limit,
             candidate_count=options.candidates,
             ef=options.ef,
@@ -180,7 +183,7 @@ def _open_client(options: Namespace) -> Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    query: User | Items
+    query: User | Items | None
     context: Mapping[str, FeatureValue]
 
 
@@ -188,9 +191,12 @@ def _read_query(options: Namespace, bundle: Callable[[], BundleInfo]) -> _Asked:
     of_user = options.user is not None or options.feature or options.history
     if options.items and of_user:
         options.parser.error("--items stands alone: leave out --user, --feature and --history")
-    if not options.items and not of_user:
+    text = getattr(options, "text", None)  # rank takes none
+    if not options.items and not of_user and text is None:
         options.parser.error("for whom? Give --user, --feature, --history or --items")
     features, context = _read_features(options, bundle)
+    if not options.items and not of_user:
+        return _Asked(query=None, context=context)
     if options.items:
         return _Asked(query=Items(options.items), context=context)
     user = User(id=options.user or "", features=features, history=options.history)

@@ -22,6 +22,7 @@ def answered_lines(query: AnsweredQuery) -> list[str]:
     """Return the query that was answered, one property a line, and an empty line."""
     properties = {
         "embedding": f"{query.embedding_source}: {_sample(query.embedding)}",
+        **({"text": query.text} if query.text else {}),
         "features": _pairs(query.features),
         "history": _sample(query.history_item_ids),
         "filter": query.filter or "none",

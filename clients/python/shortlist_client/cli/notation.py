@@ -14,6 +14,7 @@ from shortlist_client.options import (
     Popularity,
     RecentHistory,
     Source,
+    Text,
 )
 from shortlist_client.queries import Event
 
@@ -85,6 +86,8 @@ def source(argument: str) -> Source:
             return RecentHistory(candidate_count=count)
         case "popularity":
             return Popularity(candidate_count=count)
+        case "text":
+            return Text(candidate_count=count)
         case "":
             raise argparse.ArgumentTypeError(f"expected NAME[=COUNT], got {argument!r}")
     return Configured(name, candidate_count=count)

@@ -14,7 +14,9 @@ _TIMEOUT_S = 5.0
 
 def add_query(parser: argparse.ArgumentParser) -> None:
     """Add for whom or what items are wanted."""
-    group = parser.add_argument_group("for whom (one at least; --items excludes the other three)")
+    group = parser.add_argument_group(
+        "for whom (one at least, or --text; --items excludes the other three)"
+    )
     group.add_argument("--user", metavar="ID", help="a user's id")
     group.add_argument(
         "--history",
@@ -46,6 +48,15 @@ def add_query(parser: argparse.ArgumentParser) -> None:
         type=notation.name_and_value,
         metavar="NAME=VALUE",
         help="features of the situation, like --feature",
+    )
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    """Add what is searched for in words."""
+    parser.add_argument(
+        "--text",
+        metavar="WORDS",
+        help="what is searched for, in words: alone, or beside for whom, who then ranks it",
     )
 
 
@@ -114,8 +125,8 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=notation.source,
         metavar="NAME[=COUNT]",
-        help="where candidates come from, and how many: nearest, recent_history, popularity, or "
-        "one that the bundle configures (default: the bundle's own list)",
+        help="where candidates come from, and how many: nearest, recent_history, popularity, "
+        "text, or one that the bundle configures (default: the bundle's own list; text for --text)",
     )
 
 

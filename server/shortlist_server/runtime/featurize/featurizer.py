@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Input, Scalar
+from shortlist_server.bundle.manifest import Input
+from shortlist_server.bundle.sections import Scalar
 from shortlist_server.errors import BundleCorrupt, FieldRequired, InvalidValue, RequestError
 from shortlist_server.runtime.featurize.elements import VocabularyIndex
 from shortlist_server.runtime.featurize.lists import Lengths, flatten

@@ -11,7 +11,8 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 
-from shortlist_server.bundle.manifest import Input, Scalar
+from shortlist_server.bundle.manifest import Input
+from shortlist_server.bundle.sections import Scalar
 from shortlist_server.bundle.transforms import (
     Bucketize,
     Hash,

@@ -1,0 +1,99 @@
+"""The texts of a bundle's items, ready to be searched: index, and what embeds queries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shortlist_server.bundle.reader import Bundle
+from shortlist_server.bundle.sections import Index, Texts
+from shortlist_server.errors import BundleCorrupt, ConfigError, MissingExtra
+from shortlist_server.index.searcher import Searcher
+from shortlist_server.index.subset import Subset, SubsetSearch
+from shortlist_server.index.vector_index import Metric
+from shortlist_server.llm.language_model import TextEmbedder
+from shortlist_server.llm.local_embedder import LocalEmbedder
+from shortlist_server.llm.text_points import TextPoints
+from shortlist_server.stages.text import TextItems
+
+logger = logging.getLogger(__name__)
+
+MakeSearcher = Callable[[Path, Index, NDArray[np.float32], Metric], Searcher]
+"""Makes a searcher of an index file over vectors."""
+
+
+def load_texts(
+    bundle: Bundle,
+    make_searcher: MakeSearcher,
+    *,
+    remote: TextEmbedder | None,
+    cache_count: int,
+) -> TextItems | None:
+    """Load the texts of a bundle's items; None where it has none.
+
+    Args:
+        bundle: The bundle.
+        make_searcher: Makes the searcher of their embeddings.
+        remote: The embedder that the server is configured with; None where it has none.
+        cache_count: Most query texts whose points are remembered.
+
+    Raises:
+        BundleError: the index or the embedder inside the bundle is damaged, or is another one than
+            the manifest says.
+        ConfigError: the configured embedder is not the one that embedded the items.
+    """
+    section, table = bundle.manifest.texts, bundle.texts
+    if section is None or table is None:
+        return None
+    points, missing = _points(bundle, section, remote, cache_count)
+    count = bundle.manifest.item_count
+    searcher = make_searcher(
+        bundle.path(section.index.file), section.index, table.embeddings, "cosine"
+    )
+    embeddings = table.embeddings
+    if len(table.rows) < count:
+        embeddings = np.zeros((count, section.dimension), np.float32)
+        embeddings[table.rows] = table.embeddings
+    return TextItems(
+        searcher=SubsetSearch(searcher, Subset(table.rows, count)),
+        embeddings=embeddings,
+        points=points,
+        missing=missing,
+    )
+
+
+def _points(
+    bundle: Bundle, section: Texts, remote: TextEmbedder | None, cache_count: int
+) -> tuple[TextPoints | None, str]:
+    """Return what embeds queries; else None, and what would have to be there."""
+    wanted = section.embedder
+    if wanted.folder is None:
+        if remote is None:
+            return None, f"the embedder of the bundle's texts, {wanted.identity}"
+        if remote.identity != wanted.identity:
+            raise ConfigError(
+                f"text embedder: expected {wanted.identity}, which embedded the texts of the "
+                f"bundle, got {remote.identity}: their points are of different spaces"
+            )
+        embedder: TextEmbedder | LocalEmbedder = remote
+    else:
+        try:
+            embedder = LocalEmbedder(bundle.path(wanted.folder))
+        except MissingExtra as error:
+            logger.warning("the bundle has texts, and no query text can be answered: %s", error)
+            return None, "the extra `text` (pip install 'shortlist[text]')"
+        if embedder.identity != wanted.identity:
+            raise BundleCorrupt(
+                f"texts.embedder: expected {wanted.identity}, which embedded the texts, got "
+                f"{embedder.identity} in {wanted.folder}"
+            )
+    if embedder.dimension != section.dimension:
+        raise BundleCorrupt(
+            f"texts.embedder: expected {section.dimension} dimensions, as the embeddings have, got "
+            f"{embedder.dimension}"
+        )
+    return TextPoints(embedder, cache_count=cache_count), ""
