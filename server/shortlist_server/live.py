@@ -18,6 +18,7 @@ from shortlist_server.catalog.store import CatalogStore
 from shortlist_server.funnel.arrays import Stacked
 from shortlist_server.generation import Generation, Items
 from shortlist_server.index.layers import Layer, LayeredSearcher
+from shortlist_server.live_texts import item_texts, live_texts
 from shortlist_server.rpc.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,7 @@ class LiveGeneration:
             generation.catalog,
             generation.models,
             filter_cache_bytes=self._filter_cache_bytes,
+            texts=item_texts(generation),
         )
 
     def _refresh(self) -> None:
@@ -190,6 +192,7 @@ class LiveGeneration:
             else own.feeds,
             searcher=LayeredSearcher(own.searcher, base, layers),
             popularity=catalog.popularity(generation.bundle.popularity),
+            texts=live_texts(own.texts, base, tail),
         )
         return Snapshot(
             funnel=generation.builder.build(items),

@@ -49,7 +49,7 @@ def load_texts(
     section, table = bundle.manifest.texts, bundle.texts
     if section is None or table is None:
         return None
-    points, missing = _points(bundle, section, remote, cache_count)
+    points, missing = text_points(bundle, section, remote=remote, cache_count=cache_count)
     count = bundle.manifest.item_count
     searcher = make_searcher(
         bundle.path(section.index.file), section.index, table.embeddings, "cosine"
@@ -66,10 +66,16 @@ def load_texts(
     )
 
 
-def _points(
-    bundle: Bundle, section: Texts, remote: TextEmbedder | None, cache_count: int
+def text_points(
+    bundle: Bundle, section: Texts, *, remote: TextEmbedder | None, cache_count: int
 ) -> tuple[TextPoints | None, str]:
-    """Return what embeds queries; else None, and what would have to be there."""
+    """Return what embeds texts; else None, and what would have to be there.
+
+    Raises:
+        BundleError: the embedder inside the bundle is damaged, or is another one than the manifest
+            says.
+        ConfigError: the configured embedder is not the one that embedded the items.
+    """
     wanted = section.embedder
     if wanted.folder is None:
         if remote is None:

@@ -136,8 +136,8 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
         raise BundleCorrupt(
             f"{items.embeddings}: expected vectors of length 1 (metric cosine), got others"
         )
-    popularity, users, texts = manifest.popularity, manifest.users, manifest.texts
-    compaction = manifest.compaction
+    popularity, users, compaction = manifest.popularity, manifest.users, manifest.compaction
+    texts = None if manifest.texts is None else _read_texts(arrays, manifest.texts)
     item_ids = arrays.ids(items.ids, manifest.item_count)
     folded = None
     if compaction is not None:
@@ -162,8 +162,8 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
         users=None
         if users is None
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
+        texts=texts,
         folded=folded,
-        texts=None if texts is None else _read_texts(arrays, texts),
     )
 
 

@@ -14,6 +14,7 @@ from shortlist_server.bundle.reader import Bundle
 from shortlist_server.catalog.catalog import BundleCatalog
 from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
 from shortlist_server.catalog.item_state import ItemState
+from shortlist_server.catalog.item_texts import ItemTexts
 from shortlist_server.catalog.live_catalog import LiveCatalog
 from shortlist_server.catalog.store import StoredChange
 from shortlist_server.catalog.tail import OPEN_ROWS, Tail, TailView
@@ -59,6 +60,7 @@ class ChangedItems:
         models: Mapping[str, LoadedModel],
         *,
         filter_cache_bytes: int,
+        texts: ItemTexts | None = None,
     ) -> None:
         """Begin with the bundle as it is.
 
@@ -67,10 +69,11 @@ class ChangedItems:
             base: Its catalogue.
             models: Its models, by section name.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
+            texts: What the bundle makes of texts; None: nothing.
         """
         self.revision = bundle.revision
         self.misfits = {misfit.item_id: misfit for misfit in base.exported.misfits}
-        self.schema = ItemSchema(bundle, models)
+        self.schema = ItemSchema(bundle, models, texts)
         self._bundle = bundle
         self._base = base
         self._filter_cache_bytes = filter_cache_bytes
@@ -211,7 +214,26 @@ class ChangedItems:
         items = [one.item for one in fitted]
         vectors = np.stack([one.vector for one in fitted if one.vector is not None])
         revisions = [one.revision for one in fitted]
-        self._append(items, revisions, vectors, self.schema.ranker_feeds(items))
+        texts = self._text_points(items, revisions)
+        self._append(items, revisions, vectors, self.schema.ranker_feeds(items), texts)
+
+    def _text_points(self, items: Sequence[FittedItem], revisions: Sequence[int]) -> Floats:
+        """Return the points of items' texts; where none can be made, the items are not found by
+        text, which is noted.
+        """
+        texts = self.schema.texts
+        if texts is None:
+            return np.zeros((len(items), 0), np.float32)
+        try:
+            if texts.embed is not None:
+                return texts.points([item.text for item in items])
+            why = f"there is no {texts.missing}"
+        except Exception as error:  # a text must not keep the catalogue from going on
+            why = str(error)
+        for item, revision in zip(items, revisions, strict=True):
+            if item.text:
+                self._note(item.item_id, revision, f"its text is not embedded: {why}", served=True)
+        return np.zeros((len(items), texts.dimension), np.float32)
 
     def _append(
         self,
@@ -219,9 +241,10 @@ class ChangedItems:
         revisions: Sequence[int],
         vectors: Floats,
         feeds: Mapping[str, NDArray[Any]],
+        texts: Floats,
     ) -> None:
         """Give items rows of the tail, and note that they are there now; see `Tail.append`."""
-        rows = self._tail.append(items, revisions, vectors, feeds)
+        rows = self._tail.append(items, revisions, vectors, feeds, texts)
         self._tail_alive = self._tail_alive + b"\1" * len(items)
         for item, beside in zip(items, rows, strict=True):
             row = self._base.size + beside
@@ -262,11 +285,18 @@ class ChangedItems:
             [old.revisions[row] for row in kept.tolist()],
             old.vectors[kept],
             {name: feed[kept] for name, feed in old.feeds.items()},
+            old.texts[kept],
         )
 
     def _new_tail(self) -> Tail:
         manifest = self._bundle.manifest
-        return Tail(self._types, manifest.dimension, manifest.metric)
+        texts = self.schema.texts
+        return Tail(
+            self._types,
+            manifest.dimension,
+            manifest.metric,
+            0 if texts is None else texts.dimension,
+        )
 
 
 def _mask(flags: bytearray) -> Mask:

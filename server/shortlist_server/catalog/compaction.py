@@ -16,12 +16,14 @@ from shortlist_server.bundle.columns import ColumnArray
 from shortlist_server.bundle.compaction import GONE, SECTION, replaced, sealed
 from shortlist_server.bundle.manifest import Column, Manifest
 from shortlist_server.bundle.reader import Bundle
-from shortlist_server.bundle.sections import Strings
+from shortlist_server.bundle.sections import Index, Strings
 from shortlist_server.bundle.writer import BundleWriter
 from shortlist_server.catalog.changes import ChangedItems
+from shortlist_server.catalog.tail import TailView
 from shortlist_server.errors import BundleError
-from shortlist_server.funnel.arrays import Rows
+from shortlist_server.funnel.arrays import Floats, Rows
 from shortlist_server.index import hnsw
+from shortlist_server.index.vector_index import Metric
 from shortlist_server.runtime.onnx_session import ONNXRUNTIME_VERSION
 
 MADE_BY = f"shortlist {__version__}, onnxruntime {ONNXRUNTIME_VERSION}"
@@ -58,15 +60,10 @@ def write_compacted(bundle: Bundle, items: ChangedItems, store: str, out: Path) 
     with BundleWriter(out, replace=out.exists()) as writer:
         for name in set(bundle.manifest.files) - set(_replaced_files(bundle.manifest)):
             writer.link(bundle.path(name), name)
-        index = bundle.manifest.index
-        hnsw.build(
-            vectors,
-            writer.path(f"{stem}/index.bin"),
-            metric=bundle.manifest.metric,
-            m=index.m,
-            ef_construction=index.ef_construction,
-            seed=index.seed,
-        )
+        index = writer.path(f"{stem}/index.bin")
+        _build(vectors, index, bundle.manifest.metric, bundle.manifest.index)
+        if bundle.manifest.texts is not None:
+            document["sections"]["texts"] |= _write_texts(bundle, tail, rows, writer, stem)
         document |= {
             "item_count": len(kept),
             "index": {**document["index"], "file": f"{stem}/index.bin"},
@@ -108,6 +105,44 @@ def write_compacted(bundle: Bundle, items: ChangedItems, store: str, out: Path) 
         return writer.finish(document, seal=sealed)
 
 
+def _write_texts(
+    bundle: Bundle, tail: TailView, rows: Rows, writer: BundleWriter, stem: str
+) -> dict[str, Any]:
+    """Write the points of the texts that the items have now; returns what the section says of them.
+
+    Raises:
+        BundleError: no item has a text, and the section has one at least.
+    """
+    section, table = bundle.manifest.texts, bundle.texts
+    assert section is not None
+    assert table is not None
+    beside = np.flatnonzero(np.any(tail.texts, axis=1))
+    now = rows[np.concatenate([table.rows, beside + len(bundle.item_ids)])]
+    kept = now != GONE
+    if not kept.any():
+        raise BundleError("texts: expected an item that has one, got none")
+    # They rise: the items keep their order, and those beside the index follow.
+    points = np.concatenate([table.embeddings, tail.texts[beside]])[kept]
+    _build(points, writer.path(f"{stem}/texts.bin"), "cosine", section.index)
+    return {
+        "rows": writer.array(f"{stem}/text_rows.npy", now[kept]),
+        "embeddings": writer.array(f"{stem}/text_embeddings.npy", points),
+        "index": {**section.index.model_dump(mode="json"), "file": f"{stem}/texts.bin"},
+    }
+
+
+def _build(vectors: Floats, path: Path, metric: Metric, index: Index) -> None:
+    """Write an index as another was built."""
+    hnsw.build(
+        vectors,
+        path,
+        metric=metric,
+        m=index.m,
+        ef_construction=index.ef_construction,
+        seed=index.seed,
+    )
+
+
 def _joined(column: ColumnArray, rows: Rows, cells: list[Any]) -> ColumnArray:
     """Return some rows of a column, and more cells after them."""
     known = column.tolist()
@@ -123,6 +158,8 @@ def _replaced_files(manifest: Manifest) -> Iterator[str]:
     yield from _files(manifest.items.ids)
     for column in manifest.items.columns:
         yield from _files(column)
+    if (texts := manifest.texts) is not None:
+        yield from (texts.rows, texts.embeddings, texts.index.file)
     if manifest.golden is not None:
         yield manifest.golden.requests
         yield from (output.values for output in manifest.golden.outputs)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shortlist_server.bundle.columns import CellValue
 from shortlist_server.bundle.reader import MAGNITUDE_MAX, Bundle
+from shortlist_server.catalog.item_texts import ItemTexts
 from shortlist_server.errors import (
     AttributeTypeMismatch,
     DimensionMismatch,
@@ -39,13 +40,18 @@ class FittedItem:
     cells: Cells
     unknown: tuple[str, ...]
     """Names of attributes that the bundle does not declare: kept, and without effect."""
+    text: str = ""
+    """What it is found by in words; empty: nothing."""
 
 
 class ItemSchema:
     """The item columns and the item-side models of one bundle."""
 
-    def __init__(self, bundle: Bundle, models: Mapping[str, LoadedModel]) -> None:
-        """Take a bundle and its models, by section name."""
+    def __init__(
+        self, bundle: Bundle, models: Mapping[str, LoadedModel], texts: ItemTexts | None = None
+    ) -> None:
+        """Take a bundle, its models by section name, and what it makes of texts; None: nothing."""
+        self.texts = texts
         self._types = {name: column.type for name, column in bundle.item_columns.items()}
         self._tower = models.get("item_tower")
         self._ranker = models.get("ranker")
@@ -82,10 +88,12 @@ class ItemSchema:
                     got=type_name(value),
                 )
             cells[name] = _cell(value, declared, f'{field}["{name}"]')
+        known = {*self._types, *(() if self.texts is None else self.texts.attributes)}
         fitted = FittedItem(
             item_id=item_id,
             cells=cells,
-            unknown=tuple(sorted(set(attributes) - set(self._types))),
+            unknown=tuple(sorted(set(attributes) - known)),
+            text="" if self.texts is None else self.texts.text(attributes, field),
         )
         for model in (self._tower, self._ranker):
             if model is not None:

@@ -21,6 +21,7 @@ from shortlist_server.catalog.item_schema import Cells, FittedItem
 from shortlist_server.funnel.arrays import Floats
 from shortlist_server.index.exact import ExactIndex
 from shortlist_server.index.filters import AttributeFilters, FilterOptions
+from shortlist_server.index.subset import Subset, SubsetIndex
 from shortlist_server.index.vector_index import Metric
 from shortlist_server.runtime.int8_scan import faster_scan
 
@@ -68,6 +69,8 @@ class Segment:
     end: int
     index: ExactIndex
     filters: AttributeFilters
+    texts: SubsetIndex | None = None
+    """Over the texts of its items; None where none has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +86,27 @@ class TailView:
     feeds: Mapping[str, NDArray[Any]]
     """The ranker's item-side inputs by name, [size, ...] each."""
     segments: tuple[Segment, ...]
+    texts: Floats
+    """[size, dimension of texts]: zeros where an item has no text."""
 
 
 class Tail:
     """The rows beside one bundle. One thread adds; views may be read by any."""
 
-    def __init__(self, column_types: Mapping[str, str], dimension: int, metric: Metric) -> None:
+    def __init__(
+        self,
+        column_types: Mapping[str, str],
+        dimension: int,
+        metric: Metric,
+        text_dimension: int = 0,
+    ) -> None:
         """Begin with none.
 
         Args:
             column_types: Type of each item column of the bundle, by name.
             dimension: Components of a vector.
             metric: The bundle's metric.
+            text_dimension: Components of the point of a text; 0 where the bundle has no texts.
         """
         self._types = column_types
         self._metric: Metric = metric
@@ -102,6 +114,7 @@ class Tail:
         self._cells: list[Cells] = []
         self._revisions: list[int] = []
         self._vectors = Growing((dimension,), np.float32)
+        self._texts = Growing((text_dimension,), np.float32)
         self._feeds: dict[str, Growing] = {}
         self._closed: list[Segment] = []
         self._open: Segment | None = None
@@ -117,6 +130,7 @@ class Tail:
         revisions: Sequence[int],
         vectors: Floats,
         feeds: Mapping[str, NDArray[Any]],
+        texts: Floats,
     ) -> range:
         """Add items; returns their rows.
 
@@ -125,9 +139,11 @@ class Tail:
             revisions: Revision of the change that each is from.
             vectors: [items, dimension] float32, of unit length if the metric is cosine.
             feeds: The ranker's item-side inputs, [items, ...] each.
+            texts: [items, dimension of texts] float32: zeros where an item has no text.
         """
         first = self.size
         self._vectors.append(vectors)
+        self._texts.append(texts)
         for name, values in feeds.items():
             if name not in self._feeds:
                 self._feeds[name] = Growing(values.shape[1:], values.dtype)
@@ -147,6 +163,7 @@ class Tail:
             revisions=self._revisions,
             vectors=self._vectors.view(),
             feeds={name: rows.view() for name, rows in self._feeds.items()},
+            texts=self._texts.view(),
             segments=(*self._closed, *([] if self._open is None else [self._open])),
         )
 
@@ -179,4 +196,12 @@ class Tail:
                 count,
                 FilterOptions(cache_bytes_max=SEGMENT_CACHE_BYTES),
             ),
+            texts=_text_index(self._texts.view(start)),
         )
+
+
+def _text_index(texts: Floats) -> SubsetIndex | None:
+    rows = np.flatnonzero(np.any(texts, axis=1))
+    if not len(rows):
+        return None
+    return SubsetIndex(ExactIndex(texts[rows], "cosine"), Subset(rows, len(texts)))

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from shortlist_server.errors import ShortlistError
+from shortlist_server.errors import ConfigError, ShortlistError
 from shortlist_server.observability.logs import set_up_logging
 from shortlist_server.workers.process import end_with
 
@@ -39,7 +39,7 @@ def main() -> int:
 
 def _compact(order: dict[str, Any]) -> dict[str, Any]:
     # Here, not above: importing is a second of work, and it stands back, too.
-    from shortlist_server.app import open_store
+    from shortlist_server.app import generation_options, open_store
     from shortlist_server.bundle.reader import open_bundle
     from shortlist_server.catalog.catalog import BundleCatalog
     from shortlist_server.catalog.changes import ChangedItems
@@ -48,7 +48,9 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
     from shortlist_server.compacted_generation import newest_that_loads
     from shortlist_server.config import ServerConfig
     from shortlist_server.index.filters import FilterOptions
+    from shortlist_server.live_texts import made_item_texts
     from shortlist_server.runtime.models import load_models
+    from shortlist_server.text_index import text_points
 
     config = ServerConfig(**order["config"])
     assert config.catalog_store is not None
@@ -60,7 +62,16 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
         lambda folder, compacted: open_bundle(folder, compacted=compacted),
     )
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=0))
-    items = ChangedItems(bundle, catalog, load_models(bundle), filter_cache_bytes=0)
+    texts = None
+    if (section := bundle.manifest.texts) is not None:
+        embedder = generation_options(config).text_embedder
+        points, missing = text_points(bundle, section, remote=embedder, cache_count=1)
+        if points is None:
+            # Folded in without, they would stay without when what is missing is there.
+            raise ConfigError(f"the texts of changed items cannot be folded in without {missing}")
+        texts = made_item_texts(section, points, missing)
+    models = load_models(bundle)
+    items = ChangedItems(bundle, catalog, models, filter_cache_bytes=0, texts=texts)
     with closing(open_store(config.catalog_store, bundle.manifest.name)) as store:
         tail = store.changes_since(items.revision)
         items.apply(tail.changes, tail.revision)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,19 @@ from grpc_reflection.v1alpha import reflection_pb2
 from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 from shortlist_server.access.api_keys import KeyStore, Scope, entry, make_key
 from shortlist_server.errors import ApiKeyInvalid, ApiKeyMissing, ScopeMissing
-from shortlist_server.rpc.access import METHOD_SCOPES, Access
+from shortlist_server.rpc.access import METHOD_SCOPES, Access, current_caller
 from shortlist_server.rpc.server import SERVICE_NAMES
+
+
+@pytest.fixture(autouse=True)
+def nobody_after() -> Iterator[None]:
+    """What is admitted here is admitted in the tests' own context: servers that others start would
+    take it over.
+    """
+    token = current_caller.set(None)
+    yield
+    current_caller.reset(token)
+
 
 RECOMMEND = "/shortlist.v1.RecommendationService/Recommend"
 
