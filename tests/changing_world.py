@@ -68,6 +68,9 @@ class ListLog:
                 item_id=item_id, revision=self.revision, deleted=item is None, payload=payload
             )
 
+    def close(self) -> None:
+        """Do nothing: it is memory."""
+
     def changes_since(self, revision: int) -> Tail:
         """Return what a store would; see `live.ChangeLog`."""
         later = [change for change in self._last.values() if change.revision > revision]
@@ -100,15 +103,18 @@ def drawn_item(draw: random.Random, number: int, *, with_vector: bool) -> Item:
     return Item(attributes, vector)
 
 
-def world_of(folder: Path, items: Mapping[str, Item], *, tower: bool = False) -> Path:
+def world_of(
+    folder: Path, items: Mapping[str, Item], *, tower: bool = False, version: str = "1"
+) -> Path:
     """Export the bundle with these items; returns its folder.
 
     Args:
         folder: An empty folder.
         items: All items in the order of their rows; one without attributes is the tiny world's own.
         tower: Whether an item tower embeds the items.
+        version: Version of the bundle: that of another has another item tower.
     """
-    spec = tiny_world.write_spec(folder / "spec", **(_tower(folder) if tower else {}))
+    spec = tiny_world.write_spec(folder / "spec", **(_tower(folder, version) if tower else {}))
     own = {line.split(",")[0]: line for line in (folder / "spec/items.csv").read_text().split("\n")}
     lines = [own["id"]]
     for item_id, item in items.items():
@@ -124,7 +130,7 @@ def world_of(folder: Path, items: Mapping[str, Item], *, tower: bool = False) ->
     done = (folder / "spec/interactions.csv").read_text().split("\n")
     known = [line for line in done if not line or line.split(",")[1] in {*items, "item_id"}]
     (folder / "spec/interactions.csv").write_text("\n".join(known))
-    export_bundle(spec, folder / "bundle", version="1")
+    export_bundle(spec, folder / "bundle", version=version)
     return folder / "bundle"
 
 
@@ -133,9 +139,9 @@ def loaded(folder: Path) -> Generation:
     return load_generation(folder, GenerationOptions(exact_items_max=0))
 
 
-def _tower(folder: Path) -> dict[str, Any]:
+def _tower(folder: Path, version: str) -> dict[str, Any]:
     (folder / "spec").mkdir(parents=True, exist_ok=True)
-    draw = np.random.default_rng(3)
+    draw = np.random.default_rng(2 + int(version))
     tiny_world.save_model(
         folder / "spec/item_tower.onnx",
         [

@@ -97,8 +97,9 @@ class RunningServer:
             wait_s_max=60.0,
             standing_s_max=60.0,
         )
-        stable = generation if isinstance(generation, Generation) else generation.stable
-        self.live = app.follow(self.config, stable)
+        if isinstance(generation, Generation):
+            generation = LabeledGenerations(stable=generation)
+        self.live = app.follow(self.config, generation)
         self.tracing = make_tracing(self.config)
         self.metrics = Metrics() if self.config.metrics_listen else None
         self.target = self._call(self._start(generation))
@@ -128,7 +129,6 @@ class RunningServer:
         self.compute.close()
         if self.live is not None:
             self.live.close()
-            self.live.store.close()
         if self.tracing is not None:
             self.tracing.close()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from shortlist.v1 import bundle_pb2
 
 from shortlist_server.access.api_keys import MakeBucket
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.generation import Generation, GenerationOptions
-from shortlist_server.labels import LabeledGenerations, ServingSet, unchanging
+from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
@@ -23,11 +26,12 @@ from shortlist_server.observability.request_log import RequestLog, RequestLogOpt
 from shortlist_server.observability.tracing import Tracing
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleControl, BundleService
-from shortlist_server.rpc.catalog_service import CatalogService
-from shortlist_server.rpc.generations import CANARY
+from shortlist_server.rpc.catalog_service import CatalogService, LabeledCatalog
+from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.rpc.shadow import Shadow
+from shortlist_server.rpc.snapshot import Serving
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import certificates, make_access
 
@@ -48,15 +52,7 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
 
 
 def serving_set(config: ServerConfig, stable: Path) -> ServingSet:
-    """Return which bundles the configuration serves beside a stable one.
-
-    Raises:
-        ConfigError: there would be a canary beside a live catalogue, whose changes it does not see:
-            it would recommend items that were deleted.
-    """
-    for name in ("canary_bundle", "shadow_bundle"):
-        if getattr(config, name) is not None and config.catalog_store is not None:
-            raise ConfigError(f"{name}: expected none beside catalog_store, got both")
+    """Return which bundles the configuration serves beside a stable one."""
     return ServingSet(
         stable=stable,
         canary=config.canary_bundle,
@@ -79,7 +75,7 @@ def watch(
     generation: Generation,
     compute: ComputePool,
     recorder: RequestLog | None,
-    live: LiveGeneration | None = None,
+    live: LiveGenerations | None = None,
     tracing: Tracing | None = None,
 ) -> None:
     """Show in the metrics what other parts keep."""
@@ -89,7 +85,7 @@ def watch(
     metrics.watch(
         "items",
         "Items of the catalogue.",
-        lambda: catalog.size if live is None else live.snapshot.catalog.size,
+        lambda: catalog.size if live is None else live.stable.snapshot.catalog.size,
     )
     if live is not None:
         _watch_changes(metrics, live)
@@ -114,51 +110,58 @@ def watch(
         )
 
 
-def _watch_changes(metrics: Metrics, live: LiveGeneration) -> None:
-    metrics.watch(
-        "catalog_revision",
-        "Revision of the catalogue that requests are answered from.",
-        lambda: live.snapshot.revision,
-    )
-    metrics.watch(
-        "catalog_store_age_seconds",
-        "Time since the store of changes was last read without a fault.",
-        lambda: live.store_age_s,
-    )
-    metrics.watch(
-        "catalog_changed_items",
-        "Items that are new, or others than in the bundle.",
-        lambda: live.state.changed_count,
-    )
-    metrics.watch(
-        "catalog_deleted_items",
-        "Items of the bundle that were deleted.",
-        lambda: live.state.deleted_count,
-    )
-    metrics.watch(
-        "catalog_tail_rows",
-        "Rows beside the index, which every search compares.",
-        lambda: live.state.tail_size,
-    )
-    metrics.watch(
-        "catalog_pending_rows",
-        "Rows that the next folding of changes takes.",
-        lambda: live.state.pending_count,
-    )
-    metrics.watch(
-        "catalog_base_revision",
-        "Revision of the catalogue that is folded into the index.",
-        lambda: live.generation.bundle.revision,
-    )
-    metrics.watch(
-        "catalog_misfits",
-        "Changed items that the bundle cannot serve as they were written.",
-        lambda: len(live.state.misfits),
-    )
+def _watch_changes(metrics: Metrics, live: LiveGenerations) -> None:
+    shown: list[tuple[str, str, Callable[[LiveGeneration], float]]] = [
+        (
+            "revision",
+            "Revision of the catalogue that requests are answered from.",
+            lambda one: one.snapshot.revision,
+        ),
+        (
+            "store_age_seconds",
+            "Time since the store of changes was last read without a fault.",
+            lambda one: one.store_age_s,
+        ),
+        (
+            "changed_items",
+            "Items that are new, or others than in the bundle.",
+            lambda one: one.state.changed_count,
+        ),
+        (
+            "deleted_items",
+            "Items of the bundle that were deleted.",
+            lambda one: one.state.deleted_count,
+        ),
+        (
+            "tail_rows",
+            "Rows beside the index, which every search compares.",
+            lambda one: one.state.tail_size,
+        ),
+        (
+            "pending_rows",
+            "Rows that the next folding of changes takes.",
+            lambda one: one.state.pending_count,
+        ),
+        (
+            "base_revision",
+            "Revision of the catalogue that is folded into the index.",
+            lambda one: one.generation.bundle.revision,
+        ),
+        (
+            "misfits",
+            "Changed items that the bundle cannot serve as they were written.",
+            lambda one: len(one.state.misfits),
+        ),
+    ]
+    for name, documentation, value in shown:
+        values: dict[str, Callable[[], float]] = {
+            label: partial(value, one) for label, one in live.by_label.items()
+        }
+        metrics.watch_label(f"catalog_{name}", documentation, values)
 
 
-def follow(config: ServerConfig, generation: Generation) -> LiveGeneration | None:
-    """Return the generation with the changes of the store, which it follows from now on; None
+def follow(config: ServerConfig, loaded: LabeledGenerations) -> LiveGenerations | None:
+    """Return the generations with the changes of the store, which they follow from now on; None
     where there is no store.
 
     Raises:
@@ -166,15 +169,9 @@ def follow(config: ServerConfig, generation: Generation) -> LiveGeneration | Non
     """
     if config.catalog_store is None:
         return None
-    manifest = generation.bundle.manifest
-    live = LiveGeneration(
-        generation,
-        respond.bundle_id(manifest, generation.bundle.sha256),
-        open_store(config.catalog_store, manifest.name),
-        filter_cache_bytes=config.filter_cache_bytes,
-    )
-    live.start()
-    return live
+    # The catalogue is that of the stable bundle, whatever those beside it are called.
+    store = open_store(config.catalog_store, loaded.stable.bundle.manifest.name)
+    return LiveGenerations(loaded, store, filter_cache_bytes=config.filter_cache_bytes)
 
 
 def open_store(place: str, name: str) -> CatalogStore:
@@ -240,7 +237,7 @@ def build_server(
     compute: ComputePool,
     recorder: Recorder | None = None,
     metrics: Metrics | None = None,
-    live: LiveGeneration | None = None,
+    live: LiveGenerations | None = None,
     tracing: Tracing | None = None,
     shared: Shared | None = None,
 ) -> Server:
@@ -252,13 +249,13 @@ def build_server(
         compute: Where it is computed.
         recorder: Keeps requests; None where they are not kept.
         metrics: Counts calls and answers; None where nobody asks.
-        live: The stable generation, following its store; None where its items do not change.
+        live: The generations, following their store; None where their items do not change.
         tracing: Makes spans; None where there are none.
         shared: What the process has together with others; None where it serves alone.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
-    generation, generations = loaded.stable, loaded.serving(live)
+    generations = loaded.serving(live)
     return Server(
         recommendation=RecommendationService(
             generations=lambda: generations,
@@ -266,24 +263,16 @@ def build_server(
             default_timeout_s=config.default_timeout_ms / 1e3,
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
-            shadow=_shadow(config, loaded, compute, metrics),
+            shadow=_shadow(config, generations.shadow, compute, metrics),
         ),
         catalog=CatalogService(
-            serving=generations.stable,
-            changing=live,
+            catalogs=_catalogs(loaded, generations, live),
             store=None if live is None else live.store,
-            monitor=generation.monitor,
             default_timeout_s=config.default_timeout_ms / 1e3,
         ),
         bundle=BundleService(
-            bundle_info(generation),
-            []
-            if loaded.canary is None
-            else [
-                bundle_pb2.LabeledBundle(
-                    label=CANARY, bundle=bundle_info(loaded.canary), share=loaded.canary_share
-                )
-            ],
+            bundle_info(loaded.stable),
+            _others(config, loaded),
             None if shared is None else shared.control,
         ),
         options=ServerOptions(
@@ -307,17 +296,36 @@ def build_server(
     )
 
 
+def _catalogs(
+    loaded: LabeledGenerations, generations: Generations, live: LiveGenerations | None
+) -> dict[BundleLabel, LabeledCatalog]:
+    return {
+        label: LabeledCatalog(
+            serving=getattr(generations, label),
+            changing=None if live is None else live.by_label[label],
+            monitor=generation.monitor,
+        )
+        for label, generation in loaded.by_label()
+    }
+
+
+def _others(config: ServerConfig, loaded: LabeledGenerations) -> list[bundle_pb2.LabeledBundle]:
+    shares = {BundleLabel.CANARY: loaded.canary_share, BundleLabel.SHADOW: config.shadow_share}
+    return [
+        bundle_pb2.LabeledBundle(label=label, bundle=bundle_info(generation), share=shares[label])
+        for label, generation in loaded.by_label()
+        if label in shares
+    ]
+
+
 def _shadow(
-    config: ServerConfig,
-    loaded: LabeledGenerations,
-    compute: ComputePool,
-    metrics: Metrics | None,
+    config: ServerConfig, serving: Serving | None, compute: ComputePool, metrics: Metrics | None
 ) -> Shadow | None:
     # Without metrics nobody would learn what it found.
-    if loaded.shadow is None or metrics is None:
+    if serving is None or metrics is None:
         return None
     return Shadow(
-        unchanging(loaded.shadow),
+        serving,
         share=config.shadow_share,
         compute=compute,
         timeout_s=config.default_timeout_ms / 1e3,

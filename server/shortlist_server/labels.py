@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shortlist.v1 import types_pb2
+
+from shortlist_server.bundle_label import BundleLabel
+from shortlist_server.catalog.store import CatalogStore
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.live import LiveGeneration
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
@@ -37,23 +42,77 @@ class LabeledGenerations:
     canary_share: float = 0.0
     shadow: Generation | None = None
 
-    def serving(self, stable: Serving | None = None) -> Generations:
+    def by_label(self) -> Iterator[tuple[BundleLabel, Generation]]:
+        """Yield the generations, the stable one first."""
+        for label in BundleLabel:
+            if (generation := getattr(self, label)) is not None:
+                yield label, generation
+
+    def serving(self, live: LiveGenerations | None = None) -> Generations:
         """Return what requests are answered from.
 
         Args:
-            stable: The stable generation where its items change; None where they do not.
+            live: The generations where their items change; None where they do not.
         """
+        serving: dict[BundleLabel, Serving] = {
+            label: unchanging(generation) if live is None else live.by_label[label]
+            for label, generation in self.by_label()
+        }
         return Generations(
-            stable=stable or unchanging(self.stable),
-            canary=None if self.canary is None else unchanging(self.canary),
+            stable=serving[BundleLabel.STABLE],
+            canary=serving.get(BundleLabel.CANARY),
             canary_share=self.canary_share,
+            shadow=serving.get(BundleLabel.SHADOW),
         )
 
     def close(self) -> None:
         """End the threads of all; no request may be running."""
-        for generation in (self.stable, self.canary, self.shadow):
-            if generation is not None:
-                generation.close()
+        for _, generation in self.by_label():
+            generation.close()
+
+
+class LiveGenerations:
+    """The generations of all labels, each of which follows one store by itself: it makes vectors by
+    its own item tower, and its faults are its own.
+    """
+
+    def __init__(
+        self, loaded: LabeledGenerations, store: CatalogStore, *, filter_cache_bytes: int
+    ) -> None:
+        """Apply all changes that there are, and follow those to come.
+
+        Args:
+            loaded: The generations.
+            store: Where changes are kept; closed by `close`.
+            filter_cache_bytes: Memory for the masks of filters, in bytes, for each of them.
+
+        Raises:
+            CatalogUnavailable: the store cannot be read.
+        """
+        self.store = store
+        self.by_label: Mapping[BundleLabel, LiveGeneration] = {
+            label: LiveGeneration(
+                generation,
+                _identity(generation),
+                store,
+                filter_cache_bytes=filter_cache_bytes,
+                label=label,
+            )
+            for label, generation in loaded.by_label()
+        }
+        for live in self.by_label.values():
+            live.start()
+
+    @property
+    def stable(self) -> LiveGeneration:
+        """The one whose schema changes are checked by."""
+        return self.by_label[BundleLabel.STABLE]
+
+    def close(self) -> None:
+        """Follow the store no longer, and close it."""
+        for live in self.by_label.values():
+            live.close()
+        self.store.close()
 
 
 def load_generations(
@@ -72,16 +131,12 @@ def load_generations(
         BundleError: one of them is missing, damaged, too new, or its numbers are not those of
             training; nothing stays loaded then.
     """
-    loaded: dict[str, Generation] = {}
+    loaded: dict[BundleLabel, Generation] = {}
     try:
-        for label, folder in (
-            ("stable", serving.stable),
-            ("canary", serving.canary),
-            ("shadow", serving.shadow),
-        ):
-            if folder is None:
+        for label in BundleLabel:
+            if (folder := getattr(serving, label)) is None:
                 continue
-            if label == "stable" and load_stable is not None:
+            if label == BundleLabel.STABLE and load_stable is not None:
                 loaded[label] = load_stable(folder)
             else:
                 loaded[label] = load_generation(folder, options)
@@ -91,15 +146,13 @@ def load_generations(
         raise
     names = {label: generation.bundle.manifest.name for label, generation in loaded.items()}
     for label, name in names.items():
-        if name != names["stable"]:
-            logger.warning(
-                "the %s is a bundle of another name: %s beside %s", label, name, names["stable"]
-            )
+        if name != (stable := names[BundleLabel.STABLE]):
+            logger.warning("the %s is a bundle of another name: %s beside %s", label, name, stable)
     return LabeledGenerations(
-        stable=loaded["stable"],
-        canary=loaded.get("canary"),
-        canary_share=serving.canary_share if "canary" in loaded else 0.0,
-        shadow=loaded.get("shadow"),
+        stable=loaded[BundleLabel.STABLE],
+        canary=loaded.get(BundleLabel.CANARY),
+        canary_share=serving.canary_share if BundleLabel.CANARY in loaded else 0.0,
+        shadow=loaded.get(BundleLabel.SHADOW),
     )
 
 
@@ -109,7 +162,11 @@ def unchanging(generation: Generation) -> Unchanging:
         Snapshot(
             funnel=generation.funnel,
             catalog=generation.catalog,
-            identity=respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256),
+            identity=_identity(generation),
             embeddings=generation.items.embeddings,
         )
     )
+
+
+def _identity(generation: Generation) -> types_pb2.BundleId:
+    return respond.bundle_id(generation.bundle.manifest, generation.bundle.sha256)

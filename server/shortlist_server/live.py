@@ -11,10 +11,12 @@ import time
 
 from shortlist.v1 import types_pb2
 
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.changes import ChangedItems
 from shortlist_server.catalog.item_schema import ItemSchema
 from shortlist_server.catalog.live_catalog import LiveIds
 from shortlist_server.catalog.store import CatalogStore
+from shortlist_server.errors import CatalogError
 from shortlist_server.funnel.arrays import Stacked
 from shortlist_server.generation import Generation, Items
 from shortlist_server.index.layers import Layer, LayeredSearcher
@@ -41,6 +43,7 @@ class LiveGeneration:
         store: CatalogStore,
         *,
         filter_cache_bytes: int,
+        label: str = BundleLabel.STABLE,
     ) -> None:
         """Apply all changes that there are; `start` follows those to come.
 
@@ -49,14 +52,17 @@ class LiveGeneration:
             identity: Its identity in answers.
             store: Where changes are kept.
             filter_cache_bytes: Memory for the masks of filters, in bytes.
+            label: Label of the bundle. What keeps one beside the stable bundle from applying the
+                changes is logged, not raised, and tried again: it is no fault of the stable one.
 
         Raises:
-            CatalogUnavailable: the store cannot be read.
+            CatalogUnavailable: the store cannot be read, and the bundle is the stable one.
         """
         self.generation = generation
         self._filter_cache_bytes = filter_cache_bytes
         self.items = self._changed(generation)
         self._identity = identity
+        self._label = label
         self.store = store
         self._wake = threading.Event()
         self._closed = threading.Event()
@@ -70,7 +76,13 @@ class LiveGeneration:
         """How far the items are from the bundle's."""
         self.snapshot = self._made()
         """What a request that arrives now is answered from."""
-        self.refresh()
+        self.follows = False
+        """See `rpc.snapshot.Serving`."""
+        self._failing = False
+        if label == BundleLabel.STABLE:
+            self.refresh()
+        else:
+            self._try()
 
     @property
     def schema(self) -> ItemSchema:
@@ -79,7 +91,7 @@ class LiveGeneration:
 
     @property
     def store_age_s(self) -> float:
-        """Time since the store was last read without a fault, in seconds."""
+        """Time since the store was last read and followed without a fault, in seconds."""
         return time.monotonic() - self._followed_at
 
     def start(self) -> None:
@@ -121,7 +133,7 @@ class LiveGeneration:
             items.apply(tail.changes, tail.revision)
             self.generation, self.items, self.state = generation, items, items.state
             self.snapshot = self._made()
-            self._followed_at = time.monotonic()
+            self._followed_at, self.follows = time.monotonic(), True
         self._tell(tail.revision)
 
     def _changed(self, generation: Generation) -> ChangedItems:
@@ -134,17 +146,21 @@ class LiveGeneration:
         )
 
     def _refresh(self) -> None:
+        begin = time.monotonic()
         tail = self.store.changes_since(self.items.revision)
-        self._followed_at = time.monotonic()
         revision = tail.revision
-        if revision == self.items.revision:
-            return
-        self.items.apply(tail.changes, revision)
-        before, self.state = len(self.state.misfits), self.items.state
-        if (count := len(self.state.misfits)) > before:
-            logger.warning("%d items do not fit the bundle; GetCatalogStats names them", count)
-        self.snapshot = self._made()
-        self._tell(revision)
+        if revision != self.snapshot.revision:
+            self.items.apply(tail.changes, revision)
+            before, self.state = len(self.state.misfits), self.items.state
+            if (count := len(self.state.misfits)) > before:
+                logger.warning(
+                    "%d items do not fit the %s bundle; GetCatalogStats names them",
+                    count,
+                    self._label,
+                )
+            self.snapshot = self._made()
+            self._tell(revision)
+        self._followed_at, self.follows = begin, True
 
     async def reached(self, revision: int) -> None:
         """Wait until the snapshot is of this revision, or a later one."""
@@ -203,23 +219,29 @@ class LiveGeneration:
         )
 
     def _follow(self) -> None:
-        failing = False
         while not self._closed.is_set():
             self._wake.wait(POLL_S)
             self._wake.clear()
             begin = time.perf_counter()
-            try:
-                self.refresh()
-                if failing:
-                    logger.info("the catalogue's store can be read again")
-                failing = False
-            except Exception:
-                # Requests are answered from the snapshot that is there.
-                if not failing:
-                    logger.exception("the catalogue's store cannot be read; trying again")
-                failing = True
+            self._try()
             spent = time.perf_counter() - begin
             self._closed.wait(min(spent * REST_FACTOR, 0.5))
+
+    def _try(self) -> None:
+        try:
+            self.refresh()
+            if self._failing:
+                logger.info("the %s bundle follows the catalogue again", self._label)
+            self._failing = False
+        except Exception as error:
+            # Requests are answered from the snapshot that is there. Where the store cannot be read,
+            # it is as new as any can be.
+            self.follows = self.follows and isinstance(error, CatalogError)
+            if not self._failing:
+                logger.exception(
+                    "the %s bundle cannot follow the catalogue's store; trying again", self._label
+                )
+            self._failing = True
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -109,7 +109,7 @@ class ServingProcess:
         self._shared = shared
         self._recorder = request_log(config)
         self._tracing = make_tracing(config)
-        self._live = follow(config, generation)
+        self._live = follow(config, loaded)
         self._compute = ComputePool(
             threads=config.compute_threads,
             waiting_max=config.waiting_max,
@@ -180,7 +180,6 @@ class ServingProcess:
         self._compute.close()
         if self._live is not None:
             self._live.close()
-            self._live.store.close()
         self._loaded.close()
         if self._recorder is not None:
             self._recorder.close()

@@ -19,9 +19,7 @@ from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_client import Client
 from shortlist_exporters.export import export_bundle
-from shortlist_server import app
-from shortlist_server.config import ServerConfig
-from shortlist_server.errors import BundleMissing, ConfigError
+from shortlist_server.errors import BundleMissing
 from shortlist_server.generation import Generation
 from shortlist_server.labels import LabeledGenerations, ServingSet, load_generations
 from shortlist_server.rpc.generations import position
@@ -209,18 +207,6 @@ def test_bundles_of_different_names_are_warned_of(
     with caplog.at_level(logging.WARNING):
         load_generations(ServingSet(stable=tiny_bundle, canary=canary_bundle)).close()
     assert "another name: other beside tiny" in caplog.text
-
-
-def test_no_canary_beside_a_live_catalogue(tiny_bundle: Path, tmp_path: Path) -> None:
-    config = ServerConfig.model_validate(
-        {
-            "bundle": tiny_bundle,
-            "canary_bundle": tiny_bundle,
-            "catalog_store": str(tmp_path / "catalog.sqlite"),
-        }
-    )
-    with pytest.raises(ConfigError, match=r"^canary_bundle: expected none beside catalog_store"):
-        app.serving_set(config, tiny_bundle)
 
 
 def test_a_canary_that_cannot_be_loaded_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -18,9 +18,6 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_exporters.export import export_bundle
-from shortlist_server import app
-from shortlist_server.config import ServerConfig
-from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Query, User
@@ -167,9 +164,3 @@ def test_lists_are_compared_by_what_they_share() -> None:
     assert compare({"a": 1.0, "b": 2.0}, {"b": 2.5, "c": 1.0, "d": 0.0}, 1.0) == Comparison(
         overlap=1 / 3, same_first=False, score_difference=0.5, seconds=1.0
     )
-
-
-def test_a_shadow_beside_items_that_change_is_refused(tiny_bundle: Path) -> None:
-    config = ServerConfig(bundle=tiny_bundle, shadow_bundle=tiny_bundle, catalog_store="x.sqlite")
-    with pytest.raises(ConfigError, match=r"^shadow_bundle: expected none beside catalog_store"):
-        app.serving_set(config, tiny_bundle)

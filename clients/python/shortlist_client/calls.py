@@ -383,13 +383,17 @@ def get_active_bundle(
 
 
 def get_catalog_stats(
-    *, timeout_s: float | None = None, request_id: str | None = None
+    *,
+    bundle_label: str | None = None,
+    timeout_s: float | None = None,
+    request_id: str | None = None,
 ) -> Call[
     catalog_pb2.GetCatalogStatsRequest, catalog_pb2.GetCatalogStatsResponse, results.CatalogStats
 ]:
     """Return how large the catalogue is and how well it is searched.
 
     Args:
+        bundle_label: Of which bundle: `stable`, `canary` or `shadow`. None: the stable one.
         timeout_s: Deadline of this call. None: the client's.
         request_id: Id of this request. None: a new one.
 
@@ -398,7 +402,9 @@ def get_catalog_stats(
     """
     return Call(
         method=lambda stubs: stubs.catalog.GetCatalogStats,
-        request=catalog_pb2.GetCatalogStatsRequest(),
+        request=catalog_pb2.GetCatalogStatsRequest(
+            bundle_label=optional_text(bundle_label, "bundle_label")
+        ),
         read=responses.stats_from_proto,
         request_id=checked_request_id(request_id),
         timeout_s=own_timeout_s(timeout_s),

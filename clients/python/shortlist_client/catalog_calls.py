@@ -14,7 +14,15 @@ from shortlist_client.options import CatalogItem
 from shortlist_client.requests import values_to_proto
 from shortlist_client.responses import bundle_id_from_proto, values_from_proto
 from shortlist_client.status import error_from_row
-from shortlist_client.values import invalid, number, optional_flag, revision, text, texts
+from shortlist_client.values import (
+    invalid,
+    number,
+    optional_flag,
+    optional_text,
+    revision,
+    text,
+    texts,
+)
 
 
 def upsert_items(
@@ -92,6 +100,7 @@ def get_item(
     *,
     with_vector: bool | None = None,
     min_revision: int | None = None,
+    bundle_label: str | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[catalog_pb2.GetItemRequest, catalog_pb2.GetItemResponse, results.ServedItem]:
@@ -101,6 +110,7 @@ def get_item(
         item_id: Its id.
         with_vector: Return its embedding, too.
         min_revision: Least revision of the catalogue to answer from; see `recommend`.
+        bundle_label: Which bundle shows it: `stable`, `canary` or `shadow`. None: the stable one.
         timeout_s: Deadline of this call. None: the client's.
         request_id: Id of this request. None: a new one.
 
@@ -114,6 +124,7 @@ def get_item(
             item_id=text(item_id, "item_id"),
             with_vector=optional_flag(with_vector, "with_vector"),
             min_revision=revision(min_revision, "min_revision"),
+            bundle_label=optional_text(bundle_label, "bundle_label"),
         ),
         read=_served_from_proto,
         request_id=checked_request_id(request_id),

@@ -154,6 +154,14 @@ class Metrics:
         """Show a number that something else keeps, as it is when it is asked for."""
         self._gauge(name, documentation).set_function(value)
 
+    def watch_label(
+        self, name: str, documentation: str, values: Mapping[str, Callable[[], float]]
+    ) -> None:
+        """Show numbers that the bundle of each label keeps, as they are when they are asked for."""
+        gauge = self._gauge(name, documentation, "label")
+        for label, value in values.items():
+            gauge.labels(label).set_function(value)
+
     def watch_count(self, name: str, documentation: str, value: Callable[[], int]) -> None:
         """Show a number that something else counts up."""
         self.registry.register(_Count(f"shortlist_{name}", documentation, value))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from shortlist.v1 import catalog_pb2 as pb
 from shortlist.v1 import catalog_pb2_grpc
 
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.changes import CatalogState
 from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
 from shortlist_server.catalog.item_state import ItemState
@@ -28,6 +30,7 @@ from shortlist_server.errors import (
     CatalogReadOnly,
     InvalidValue,
     ItemNotFound,
+    LabelNotLoaded,
     ShortlistError,
     UnknownAttribute,
 )
@@ -65,31 +68,40 @@ class Changing(Serving, Protocol):
         """Have the store read at once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledCatalog:
+    """The catalogue as the bundle of one label has it."""
+
+    serving: Serving
+    """What is answered from."""
+    changing: Changing | None
+    """The same where items can be changed."""
+    monitor: RecallMonitor | None
+    """Measures recall; None where it is off."""
+
+
 class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
-    """Describes the catalogue, and changes it."""
+    """Describes the catalogue, and changes it: as the stable bundle has it, unless a request names
+    another label.
+    """
 
     def __init__(
         self,
         *,
-        serving: Serving,
-        changing: Changing | None,
+        catalogs: Mapping[BundleLabel, LabeledCatalog],
         store: CatalogStore | None,
-        monitor: RecallMonitor | None,
         default_timeout_s: float,
     ) -> None:
         """Take the parts.
 
         Args:
-            serving: What is answered from.
-            changing: The same where items can be changed; else None.
+            catalogs: By label; there is a stable one.
             store: Where changes are kept; None where they cannot be made.
-            monitor: Measures recall; None where it is off.
             default_timeout_s: Budget of calls without a deadline.
         """
-        self._serving = serving
-        self._changing = changing
+        self._catalogs = catalogs
+        self._stable = catalogs[BundleLabel.STABLE]
         self._store = store
-        self._monitor = monitor
         self._default_timeout_s = default_timeout_s
         # One thread: a call of a thousand items must not keep the requests of others waiting.
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="upsert")
@@ -105,7 +117,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             _prepared,
             request,
             changing.schema,
-            self._serving.snapshot,
+            self._stable.serving.snapshot,
             current_request_id.get(),
         )
         await self._append(request, request.idempotency_key, changes, response)
@@ -117,7 +129,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         """Take items away."""
         check_catalog.delete_items_request(request)
         self._writable()
-        catalog = self._serving.snapshot.catalog
+        catalog = self._stable.serving.snapshot.catalog
         response = pb.DeleteItemsResponse()
         for item_id in request.item_ids:
             response.outcomes.add(item_id=item_id, existed=catalog.row(item_id) is not None)
@@ -130,7 +142,8 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         check_catalog.get_item_request(request)
         remaining = context.time_remaining()
         budget = Budget(self._default_timeout_s if remaining is None else remaining)
-        at = await snapshot_of(self._serving, request.min_revision, budget)
+        serving = self._of(request.bundle_label).serving
+        at = await snapshot_of(serving, request.min_revision, budget)
         row = at.catalog.row(request.item_id)
         if row is None:
             raise ItemNotFound("item_id", got=request.item_id)
@@ -151,12 +164,13 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         """Tell how large the catalogue is, how far it is from the bundle, and how well it is
         searched.
         """
-        at = self._serving.snapshot
+        asked = self._of(request.bundle_label)
+        at = asked.serving.snapshot
         response = pb.GetCatalogStatsResponse(item_count=at.catalog.size, revision=at.revision)
-        if self._changing is not None:
-            _fill_state(self._changing, response)
-        if self._monitor is not None:
-            snapshot = self._monitor.snapshot()
+        if asked.changing is not None:
+            _fill_state(asked.changing, response)
+        if asked.monitor is not None:
+            snapshot = asked.monitor.snapshot()
             response.recall_dropped_count = snapshot.dropped_count
             for bucket in snapshot.buckets:
                 response.recall.add(
@@ -167,10 +181,26 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
                 )
         return response
 
+    def _of(self, label: str) -> LabeledCatalog:
+        """Return the catalogue of a label; empty is the stable one.
+
+        Raises:
+            InvalidValue: there is no such label.
+            LabelNotLoaded: no bundle has this label now.
+        """
+        if label not in ("", *BundleLabel):
+            raise InvalidValue(
+                "bundle_label", expected="stable, canary, shadow, or empty for stable", got=label
+            )
+        found = self._catalogs.get(BundleLabel(label or BundleLabel.STABLE))
+        if found is None:
+            raise LabelNotLoaded("bundle_label", expected=shown(list(self._catalogs)), got=label)
+        return found
+
     def _writable(self) -> tuple[Changing, CatalogStore]:
-        if self._changing is None or self._store is None:
+        if self._stable.changing is None or self._store is None:
             raise CatalogReadOnly
-        return self._changing, self._store
+        return self._stable.changing, self._store
 
     async def _append(
         self,
@@ -182,9 +212,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         """Make changes durable, and complete the response to them, or put that of the first call of
         the same idempotency key in its place.
         """
-        changing, store = self._writable()
+        _, store = self._writable()
         if not changes and not key:
-            response.revision = self._serving.snapshot.revision
+            response.revision = self._stable.serving.snapshot.revision
             return
         digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
         name = request.DESCRIPTOR.name.encode()
@@ -200,7 +230,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             response.MergeFromString(result.outcomes)
         response.revision = result.revision
         response.replayed = result.replayed
-        changing.nudge()
+        for one in self._catalogs.values():
+            if one.changing is not None:
+                one.changing.nudge()
 
 
 def _prepared(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.errors import InvalidValue, LabelNotLoaded
 from shortlist_server.rpc.snapshot import Serving
 
-STABLE, CANARY = "stable", "canary"
+STABLE, CANARY = BundleLabel.STABLE, BundleLabel.CANARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,10 +20,13 @@ class Generations:
     canary: Serving | None = None
     canary_share: float = 0.0
     """Share of the users whom the canary answers, 0..1."""
+    shadow: Serving | None = None
+    """Answers no request."""
 
     def choose(self, *, label: str, user_id: str, request_id: str) -> tuple[str, Serving]:
         """Return the label of what answers a request, and that: the caller's choice, else the
-        canary for a share of the users, else the stable bundle.
+        canary for a share of the users, else the stable bundle. A canary that does not follow the
+        catalogue answers nobody meanwhile: it might recommend items that were deleted.
 
         Args:
             label: `bundle_label` of the request; empty leaves it to the server.
@@ -37,13 +41,14 @@ class Generations:
             raise InvalidValue(
                 "bundle_label", expected="stable, canary, or empty for either", got=label
             )
-        if label == STABLE or (label == "" and self.canary is None):
+        canary = self.canary if self.canary is not None and self.canary.follows else None
+        if label == STABLE or (label == "" and canary is None):
             return STABLE, self.stable
-        if self.canary is None:
+        if canary is None:
             raise LabelNotLoaded("bundle_label", expected=STABLE, got=label)
-        drawn = position(self.canary.snapshot.identity.sha256, user_id or request_id)
+        drawn = position(canary.snapshot.identity.sha256, user_id or request_id)
         if label == CANARY or drawn < self.canary_share:
-            return CANARY, self.canary
+            return CANARY, canary
         return STABLE, self.stable
 
 

@@ -74,6 +74,9 @@ class Shadow:
         """Take a request that was answered; never waits, and never fails."""
         if self._draw() >= self._share:
             return
+        if not self._serving.follows:  # it has said why; its items are others than those sent
+            self._ended("failed")
+            return
         ids = [at.catalog.item_id(row) for row in answer.items.rows.tolist()]
         sent = dict(zip(ids, answer.items.scores.tolist(), strict=True))
         try:

@@ -42,12 +42,20 @@ class Serving(Protocol):
     def snapshot(self) -> Snapshot:
         """What a request that arrives now is answered from."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether the snapshot is of the catalogue as it was when its store was last read. False
+        where changes cannot be applied to the bundle.
+        """
+
     async def reached(self, revision: int) -> None:
         """Wait until the snapshot is of this revision, or a later one: for ever, if need be."""
 
 
 class Unchanging:
     """A bundle whose items do not change; implements `Serving`."""
+
+    follows = True
 
     def __init__(self, snapshot: Snapshot) -> None:
         """Take the one snapshot."""

@@ -334,8 +334,16 @@ def test_every_field_of_delete_items_is_on_the_wire_as_asked(sent: Callable[...,
 
 
 def test_every_field_of_get_item_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
-    request = sent("get_item", "50", with_vector=True, min_revision=7)
-    assert request == catalog_pb2.GetItemRequest(item_id="50", with_vector=True, min_revision=7)
+    request = sent("get_item", "50", with_vector=True, min_revision=7, bundle_label="canary")
+    assert request == catalog_pb2.GetItemRequest(
+        item_id="50", with_vector=True, min_revision=7, bundle_label="canary"
+    )
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_get_catalog_stats_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    request = sent("get_catalog_stats", bundle_label="shadow")
+    assert request == catalog_pb2.GetCatalogStatsRequest(bundle_label="shadow")
     assert unset_fields(request) == set()
 
 

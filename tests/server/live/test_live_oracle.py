@@ -4,6 +4,7 @@ with the items as they have become.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import random
 import weakref
@@ -13,7 +14,9 @@ import pytest
 from changing_world import Item, ListLog, drawn_item, first_items, loaded, world_of
 from live_requests import ask, check_same, drawn_request, fresh
 from shortlist.v1 import types_pb2
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog import tail
+from shortlist_server.labels import LabeledGenerations, LiveGenerations
 from shortlist_server.live import LiveGeneration
 
 
@@ -54,6 +57,55 @@ def test_answers_are_those_of_a_bundle_with_the_items_as_they_are(
     assert not live.state.misfits
     again = LiveGeneration(base, types_pb2.BundleId(), log, filter_cache_bytes=1 << 20)
     check_same(again.snapshot, exported, draw, names)
+
+
+@pytest.mark.parametrize("tower", [False, True], ids=["vectors", "item tower"])
+def test_each_label_answers_as_its_own_bundle_with_the_items_as_they_are(
+    tower: bool, tmp_path: Path
+) -> None:
+    """The stable bundle takes the vectors that were sent, or makes its own; the canary and the
+    shadow make theirs, each by its own item tower.
+    """
+    draw = random.Random(11)
+    items: dict[str, Item] = first_items()
+    labels = {"stable": (tower, "1"), "canary": (True, "2"), "shadow": (True, "3")}
+
+    def exported(step: str) -> dict[str, Generation]:
+        return {
+            label: loaded(
+                world_of(tmp_path / f"{step} {label}", items, tower=embeds, version=version)
+            )
+            for label, (embeds, version) in labels.items()
+        }
+
+    base = LabeledGenerations(**exported("first"))
+    log = ListLog(base.stable.bundle.sha256)
+    live = LiveGenerations(base, log, filter_cache_bytes=1 << 20)
+    try:
+        names = [f"i{number}" for number in range(90)]
+        for step in range(2):
+            for number in range(5):
+                changes: dict[str, Item | None] = {
+                    item_id: None
+                    if draw.random() < 0.3
+                    else drawn_item(draw, 10 * step + number, with_vector=not tower)
+                    for item_id in draw.sample(names, 8)
+                }
+                log.write(changes)
+                for item_id, item in changes.items():
+                    items.pop(item_id, None)
+                    if item is not None:
+                        items[item_id] = item
+            for label, generation in exported(f"step{step}").items():
+                following = live.by_label[BundleLabel(label)]
+                asyncio.run(asyncio.wait_for(following.reached(log.revision), 30))
+                assert following.follows
+                assert following.snapshot.catalog.size == len(items)
+                assert not following.state.misfits
+                check_same(following.snapshot, fresh(generation), draw, names)
+    finally:
+        live.close()
+        base.close()
 
 
 def test_a_snapshot_never_changes(tmp_path: Path) -> None:

@@ -223,20 +223,24 @@ class GetItemRequest(google.protobuf.message.Message):
     ITEM_ID_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     WITH_VECTOR_FIELD_NUMBER: builtins.int
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     item_id: builtins.str
     """Its id, 1..256 bytes of UTF-8."""
     min_revision: builtins.int
     """Least revision of the catalogue to answer from; see `RecommendRequest.min_revision`."""
     with_vector: builtins.bool
     """Whether its embedding is returned, too. Default false."""
+    bundle_label: builtins.str
+    """Which of the bundles that are loaded shows the item: `stable`, the default, `canary` or `shadow`."""
     def __init__(
         self,
         *,
         item_id: builtins.str = ...,
         min_revision: builtins.int = ...,
         with_vector: builtins.bool = ...,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["item_id", b"item_id", "min_revision", b"min_revision", "with_vector", b"with_vector"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle_label", b"bundle_label", "item_id", b"item_id", "min_revision", b"min_revision", "with_vector", b"with_vector"]) -> None: ...
 
 global___GetItemRequest = GetItemRequest
 
@@ -281,9 +285,17 @@ class GetCatalogStatsRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    BUNDLE_LABEL_FIELD_NUMBER: builtins.int
+    bundle_label: builtins.str
+    """Of which of the bundles that are loaded: `stable`, the default, `canary` or `shadow`. Each makes of the changes what it
+    can.
+    """
     def __init__(
         self,
+        *,
+        bundle_label: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bundle_label", b"bundle_label"]) -> None: ...
 
 global___GetCatalogStatsRequest = GetCatalogStatsRequest
 

@@ -15,6 +15,7 @@ from shortlist_client.cli.options import (
     add_explain,
     add_filter,
     add_json,
+    add_label,
     add_limit,
     add_query,
     add_retrieval,
@@ -114,6 +115,9 @@ _DELETE_EPILOG = """\
 examples:
   shortlist delete 50 181
 """
+
+
+_OF_WHICH = "of which bundle: stable (the default), canary or shadow"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -242,6 +246,7 @@ def _add_stats(subparsers: Any) -> None:
         _STATS_EPILOG,
     )
     parser.set_defaults(run=commands.stats)
+    add_label(parser, _OF_WHICH)
     add_json(parser)
     add_server(parser)
 
@@ -252,6 +257,7 @@ def _add_item(subparsers: Any) -> None:
     parser.set_defaults(run=commands.item)
     parser.add_argument("item", metavar="ID", help="the item")
     parser.add_argument("--vector", action="store_true", help="its embedding, too (with --json)")
+    add_label(parser, _OF_WHICH)
     add_json(parser)
     add_server(parser)
 

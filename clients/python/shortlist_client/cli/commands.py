@@ -133,14 +133,16 @@ def info(options: Namespace) -> str:
 def stats(options: Namespace) -> str:
     """Run `shortlist stats`."""
     with _open_client(options) as client:
-        result = client.get_catalog_stats()
+        result = client.get_catalog_stats(bundle_label=options.label)
     return json_report(result) if options.json else stats_report(result)
 
 
 def item(options: Namespace) -> str:
     """Run `shortlist item`."""
     with _open_client(options) as client:
-        result = client.get_item(options.item, with_vector=options.vector)
+        result = client.get_item(
+            options.item, with_vector=options.vector, bundle_label=options.label
+        )
     return json_report(result) if options.json else item_report(result)
 
 

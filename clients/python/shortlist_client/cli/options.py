@@ -202,12 +202,12 @@ def add_debug(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--debug", action="store_true", help="show the query that was answered, defaults filled in"
     )
-    parser.add_argument(
-        "--label",
-        default="",
-        metavar="LABEL",
-        help="which of the loaded bundles answers: stable or canary (default: the server's choice)",
-    )
+    add_label(parser, "which bundle answers: stable or canary (default: the server's choice)")
+
+
+def add_label(parser: argparse.ArgumentParser, help_: str) -> None:
+    """Add which of the loaded bundles is meant."""
+    parser.add_argument("--label", default="", metavar="LABEL", help=help_)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
