@@ -48,7 +48,9 @@ CHANGED_ITEMS = 2_000
 """Changed over and over: a catalogue that itself grows would take more memory rightly."""
 WARM_UP = 1 / 3
 GROWTH_MAX = {"pss_mib": 0.02, "files": 0.05, "threads": 0.1}
-"""Share by which a median may be larger at the end: pages of the allocator and threads of gRPC come and go."""
+"""Share by which a median may be larger at the end: pages of the allocator, threads of gRPC come
+and go.
+"""
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,13 +51,32 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
     )
 
 
-def serving_set(config: ServerConfig, stable: Path) -> ServingSet:
-    """Return which bundles the configuration serves beside a stable one."""
+def configured_folders(config: ServerConfig) -> dict[str, Path]:
+    """Return the folders of the bundles that the configuration names, by label.
+
+    Raises:
+        ConfigError: it names no stable one.
+    """
+    folders = {
+        BundleLabel.STABLE: config.served_folder,
+        BundleLabel.CANARY: config.canary_bundle,
+        BundleLabel.SHADOW: config.shadow_bundle,
+    }
+    return {label: folder for label, folder in folders.items() if folder is not None}
+
+
+def serving_set(config: ServerConfig, folders: Mapping[str, Path]) -> ServingSet:
+    """Return how bundles are served.
+
+    Args:
+        config: The configuration.
+        folders: The bundles by label, a stable one among them.
+    """
     return ServingSet(
-        stable=stable,
-        canary=config.canary_bundle,
+        stable=folders[BundleLabel.STABLE],
+        canary=folders.get(BundleLabel.CANARY),
         canary_share=config.canary_share,
-        shadow=config.shadow_bundle,
+        shadow=folders.get(BundleLabel.SHADOW),
     )
 
 

@@ -72,7 +72,8 @@ class ServerConfig(BaseSettings):
 
     canary_bundle: Path | None = None
     """Folder of a bundle that answers a share of the users, and callers who ask for `canary`. None,
-    the default, serves none. Changes the answers of those.
+    the default, serves none. Changes the answers of those. With workers, what was activated or
+    taken away by a call since holds until this is set to another one; so for `shadow_bundle`.
     """
 
     shadow_bundle: Path | None = None

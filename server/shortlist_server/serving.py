@@ -7,12 +7,13 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shortlist_server.app import (
     Shared,
     build_server,
+    configured_folders,
     follow,
     generation_options,
     request_log,
@@ -39,15 +40,18 @@ from shortlist_server.telemetry import make_tracing
 logger = logging.getLogger(__name__)
 
 
-def load(config: ServerConfig, folder: Path) -> LabeledGenerations:
-    """Load a bundle as it is to be served, and the canary beside it.
+def load(config: ServerConfig, folders: Mapping[str, Path]) -> LabeledGenerations:
+    """Load bundles as they are to be served.
+
+    Args:
+        config: The configuration.
+        folders: The bundles by label, a stable one among them.
 
     Raises:
         BundleError: a bundle cannot be served.
-        ConfigError: the configuration serves it with what does not go together.
     """
     loaded = load_generations(
-        serving_set(config, folder),
+        serving_set(config, folders),
         generation_options(config),
         lambda stable: load_newest(config, stable),
     )
@@ -72,7 +76,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     """
     begin = time.perf_counter()
     refuse_early(config)
-    serving = ServingProcess(config, load(config, config.served_folder))
+    serving = ServingProcess(config, load(config, configured_folders(config)))
     port = await serving.start(begin)
     stopping = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -137,7 +141,7 @@ class ServingProcess:
     @property
     def pending_rows(self) -> int:
         """Number of rows that a compaction would take."""
-        return 0 if self._live is None else self._live.state.pending_count
+        return 0 if self._live is None else self._live.stable.state.pending_count
 
     async def start(self, begin: float) -> int:
         """Listen; returns the port.
@@ -154,7 +158,7 @@ class ServingProcess:
         port = await self.server.start()
         # Of several processes the supervisor compacts.
         if self._live is not None and self._config.compaction_rows and self._shared is None:
-            compactor = Compactor(self._config, _InPlace(self._config, self._live))
+            compactor = Compactor(self._config, _InPlace(self._config, self._live.stable))
             if self.metrics is not None:
                 self._watch_compactions(self.metrics, compactor)
             self._compaction = asyncio.create_task(compactor.run())

@@ -70,6 +70,9 @@ WAYS = {
         BundleServiceStub, bundle_pb2.ActivateBundleRequest(sha256="0" * 64), {"admin"}
     ),
     "RollBackBundle": Way(BundleServiceStub, bundle_pb2.RollBackBundleRequest(), {"admin"}),
+    "DeactivateBundle": Way(
+        BundleServiceStub, bundle_pb2.DeactivateBundleRequest(label="canary"), {"admin"}
+    ),
     "GetCatalogStats": Way(CatalogServiceStub, catalog_pb2.GetCatalogStatsRequest(), {"catalog"}),
     "UpsertItems": Way(
         CatalogServiceStub,
@@ -103,7 +106,7 @@ class OneBundle:
         "version": "1",
         "sha256": "0" * 64,
         "created": "2026-01-01T00:00:00+00:00",
-        "active": True,
+        "labels": ["stable"],
         "problem": "",
     }
 
@@ -113,8 +116,11 @@ class OneBundle:
     async def activate(self, **wanted: Any) -> dict[str, Any]:
         return {"bundle": self.bundle, "previous": None, "switched": False}
 
-    async def roll_back(self) -> dict[str, Any]:
+    async def roll_back(self, *, label: str) -> dict[str, Any]:
         return {"bundle": self.bundle, "previous": self.bundle, "switched": True}
+
+    async def deactivate(self, *, label: str) -> dict[str, Any]:
+        return {"previous": self.bundle}
 
 
 def shared() -> app.Shared:

@@ -319,7 +319,7 @@ class Refuses:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def roll_back(self) -> Any:
+    async def roll_back(self, *, label: str) -> Any:
         raise self._error
 
 

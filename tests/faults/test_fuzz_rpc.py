@@ -50,7 +50,7 @@ SETTINGS = {
     ),
 }
 CHANGING = "with items that change"
-OF_ADMINS = ("ListBundles", "ActivateBundle", "RollBackBundle")
+OF_ADMINS = ("ListBundles", "ActivateBundle", "RollBackBundle", "DeactivateBundle")
 CHANGES = ("UpsertItems", "DeleteItems")
 METHODS: list[MethodDescriptor] = [
     method

@@ -74,6 +74,7 @@ from shortlist_client.options import (
 )
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
 from shortlist_client.results import (
+    ActiveBundle,
     AnswerInfo,
     BundleEntry,
     BundleId,
@@ -84,6 +85,7 @@ from shortlist_client.results import (
     FieldInfo,
     ItemChanges,
     ItemOutcome,
+    LabeledBundle,
     Misfit,
     Ranking,
     RecallBucket,
@@ -98,6 +100,7 @@ from shortlist_client.streams import AsyncStream, Stream
 from shortlist_client.values import AttributeValue
 
 __all__ = [
+    "ActiveBundle",
     "AnswerInfo",
     "AnsweredQuery",
     "ApiKeyInvalid",
@@ -144,6 +147,7 @@ __all__ = [
     "ItemOutcome",
     "Items",
     "LabelNotLoaded",
+    "LabeledBundle",
     "MessageTooLarge",
     "Misfit",
     "ModelInputs",

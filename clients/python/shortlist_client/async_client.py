@@ -113,6 +113,7 @@ class AsyncClient:
     list_bundles = _awaited(bundle_calls.list_bundles)
     activate_bundle = _awaited(bundle_calls.activate_bundle)
     roll_back_bundle = _awaited(bundle_calls.roll_back_bundle)
+    deactivate_bundle = _awaited(bundle_calls.deactivate_bundle)
     upsert_items = _awaited(catalog_calls.upsert_items)
     delete_items = _awaited(catalog_calls.delete_items)
     get_item = _awaited(catalog_calls.get_item)

@@ -11,7 +11,7 @@ from shortlist.v1 import bundle_pb2
 from shortlist_client import results
 from shortlist_client.call import Call, checked_request_id, own_timeout_s
 from shortlist_client.responses import bundle_id_from_proto
-from shortlist_client.values import optional_flag, optional_text
+from shortlist_client.values import optional_flag, optional_text, text
 
 
 def list_bundles(
@@ -43,19 +43,22 @@ def activate_bundle(
     name: str | None = None,
     version: str | None = None,
     sha256: str | None = None,
+    label: str | None = None,
     validate_only: bool | None = None,
     timeout_s: float | None = None,
     request_id: str | None = None,
 ) -> Call[
     bundle_pb2.ActivateBundleRequest, bundle_pb2.ActivateBundleResponse, results.BundleSwitch
 ]:
-    """Switch to a bundle, which is loaded and verified beside the one that serves. No call fails by
+    """Give a label to a bundle, which is loaded and verified beside what serves. No call fails by
     it; it goes on where this call is given up.
 
     Args:
         name: Name of the bundle.
         version: Version of the bundle.
         sha256: SHA-256 of the bundle, alone or beside them.
+        label: What it is to be, `stable`, `canary` or `shadow`; it loses the label that it had.
+            None: `stable`.
         validate_only: Load and verify it, and leave it at that.
         timeout_s: Deadline of this call: loading takes seconds to minutes. None: the client's.
         request_id: Id of this request. None: a new one.
@@ -70,6 +73,7 @@ def activate_bundle(
             version=optional_text(version, "version"),
             sha256=optional_text(sha256, "sha256"),
             validate_only=optional_flag(validate_only, "validate_only"),
+            label=optional_text(label, "label"),
         ),
         read=_switch_from_proto,
         request_id=checked_request_id(request_id),
@@ -78,13 +82,14 @@ def activate_bundle(
 
 
 def roll_back_bundle(
-    *, timeout_s: float | None = None, request_id: str | None = None
+    *, label: str | None = None, timeout_s: float | None = None, request_id: str | None = None
 ) -> Call[
     bundle_pb2.RollBackBundleRequest, bundle_pb2.RollBackBundleResponse, results.BundleSwitch
 ]:
-    """Switch to the bundle that was active before.
+    """Give a label to the bundle that had it before.
 
     Args:
+        label: `stable`, `canary` or `shadow`. None: `stable`.
         timeout_s: Deadline of this call: loading takes seconds to minutes. None: the client's.
         request_id: Id of this request. None: a new one.
 
@@ -93,8 +98,34 @@ def roll_back_bundle(
     """
     return Call(
         method=lambda stubs: stubs.bundle.RollBackBundle,
-        request=bundle_pb2.RollBackBundleRequest(),
+        request=bundle_pb2.RollBackBundleRequest(label=optional_text(label, "label")),
         read=_rolled_back_from_proto,
+        request_id=checked_request_id(request_id),
+        timeout_s=own_timeout_s(timeout_s),
+    )
+
+
+def deactivate_bundle(
+    label: str, *, timeout_s: float | None = None, request_id: str | None = None
+) -> Call[
+    bundle_pb2.DeactivateBundleRequest,
+    bundle_pb2.DeactivateBundleResponse,
+    results.BundleId | None,
+]:
+    """Take a label away from the bundle that has it; returns that, or None where none has it.
+
+    Args:
+        label: `canary` or `shadow`. There is always a stable bundle.
+        timeout_s: Deadline of this call: what serves is loaded again. None: the client's.
+        request_id: Id of this request. None: a new one.
+
+    Raises:
+        ShortlistError: See `shortlist_client.errors`.
+    """
+    return Call(
+        method=lambda stubs: stubs.bundle.DeactivateBundle,
+        request=bundle_pb2.DeactivateBundleRequest(label=text(label, "label")),
+        read=_previous_from_proto,
         request_id=checked_request_id(request_id),
         timeout_s=own_timeout_s(timeout_s),
     )
@@ -111,6 +142,7 @@ def _entries_from_proto(
             if entry.HasField("create_time")
             else None,
             active=entry.active,
+            labels=tuple(entry.labels),
             problem=entry.problem,
         )
         for entry in response.bundles
@@ -120,7 +152,7 @@ def _entries_from_proto(
 def _switch_from_proto(response: bundle_pb2.ActivateBundleResponse) -> results.BundleSwitch:
     return results.BundleSwitch(
         bundle=bundle_id_from_proto(response.bundle),
-        previous=bundle_id_from_proto(response.previous) if response.HasField("previous") else None,
+        previous=_previous_from_proto(response),
         switched=response.switched,
     )
 
@@ -128,6 +160,14 @@ def _switch_from_proto(response: bundle_pb2.ActivateBundleResponse) -> results.B
 def _rolled_back_from_proto(response: bundle_pb2.RollBackBundleResponse) -> results.BundleSwitch:
     return results.BundleSwitch(
         bundle=bundle_id_from_proto(response.bundle),
-        previous=bundle_id_from_proto(response.previous),
+        previous=_previous_from_proto(response),
         switched=True,
     )
+
+
+def _previous_from_proto(
+    response: bundle_pb2.ActivateBundleResponse
+    | bundle_pb2.RollBackBundleResponse
+    | bundle_pb2.DeactivateBundleResponse,
+) -> results.BundleId | None:
+    return bundle_id_from_proto(response.previous) if response.HasField("previous") else None

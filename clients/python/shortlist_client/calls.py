@@ -362,7 +362,7 @@ def find_similar_items(
 def get_active_bundle(
     *, timeout_s: float | None = None, request_id: str | None = None
 ) -> Call[
-    bundle_pb2.GetActiveBundleRequest, bundle_pb2.GetActiveBundleResponse, results.BundleInfo
+    bundle_pb2.GetActiveBundleRequest, bundle_pb2.GetActiveBundleResponse, results.ActiveBundle
 ]:
     """Return what is being served: identity, size, features and attributes of the bundle.
 

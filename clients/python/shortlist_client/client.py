@@ -117,6 +117,7 @@ class Client:
     list_bundles = _blocking(bundle_calls.list_bundles)
     activate_bundle = _blocking(bundle_calls.activate_bundle)
     roll_back_bundle = _blocking(bundle_calls.roll_back_bundle)
+    deactivate_bundle = _blocking(bundle_calls.deactivate_bundle)
     upsert_items = _blocking(catalog_calls.upsert_items)
     delete_items = _blocking(catalog_calls.delete_items)
     get_item = _blocking(catalog_calls.get_item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC
 from enum import StrEnum
 from typing import TypeVar
@@ -84,9 +85,21 @@ def similar_items_from_proto(
     )
 
 
-def bundle_from_proto(response: bundle_pb2.GetActiveBundleResponse) -> results.BundleInfo:
+def bundle_from_proto(response: bundle_pb2.GetActiveBundleResponse) -> results.ActiveBundle:
     """Return the answer of GetActiveBundle."""
-    bundle = response.bundle
+    active = _bundle_info_from_proto(response.bundle)
+    return results.ActiveBundle(
+        **{field.name: getattr(active, field.name) for field in fields(active)},
+        others=tuple(
+            results.LabeledBundle(
+                label=other.label, bundle=_bundle_info_from_proto(other.bundle), share=other.share
+            )
+            for other in response.others
+        ),
+    )
+
+
+def _bundle_info_from_proto(bundle: bundle_pb2.BundleInfo) -> results.BundleInfo:
     return results.BundleInfo(
         id=bundle_id_from_proto(bundle.id),
         create_time=(

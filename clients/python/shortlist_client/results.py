@@ -165,7 +165,7 @@ class BundleId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleInfo:
-    """The answer of `get_active_bundle`: what is being served."""
+    """What a bundle is, and what it takes."""
 
     id: BundleId
     create_time: datetime | None
@@ -188,6 +188,25 @@ class BundleInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabeledBundle:
+    """A bundle that is loaded beside the stable one."""
+
+    label: str
+    """`canary` or `shadow`."""
+    bundle: BundleInfo
+    share: float
+    """Of the users whom it answers, 0..1. Of a shadow, of the recommendations that it answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveBundle(BundleInfo):
+    """The answer of `get_active_bundle`: what is being served, under the label `stable`."""
+
+    others: tuple[LabeledBundle, ...]
+    """The bundles that are loaded beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BundleEntry:
     """A bundle that a server can switch to."""
 
@@ -198,9 +217,11 @@ class BundleEntry:
     create_time: datetime | None
     """When it was built. None where its manifest cannot be read."""
     active: bool
-    """Whether it serves now."""
+    """Whether it serves now, under any label."""
     problem: str
     """Why it cannot be switched to. Empty where nothing is known against it."""
+    labels: tuple[str, ...] = ()
+    """The labels that it has: `stable`, `canary`, `shadow`. Empty where it is not active."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +231,7 @@ class BundleSwitch:
     bundle: BundleId
     """The bundle that was asked for, or gone back to."""
     previous: BundleId | None
-    """The bundle that was active before. None where nothing was switched."""
+    """The bundle that had the label before. None where nothing was switched, or none had it."""
     switched: bool
     """False where it was active already, or only validated."""
 

@@ -30,6 +30,7 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     "/shortlist.v1.BundleService/ListBundles": (Scope.ADMIN,),
     "/shortlist.v1.BundleService/ActivateBundle": (Scope.ADMIN,),
     "/shortlist.v1.BundleService/RollBackBundle": (Scope.ADMIN,),
+    "/shortlist.v1.BundleService/DeactivateBundle": (Scope.ADMIN,),
     "/shortlist.v1.CatalogService/GetCatalogStats": (Scope.CATALOG,),
     "/shortlist.v1.CatalogService/GetItem": (Scope.CATALOG,),
     "/shortlist.v1.CatalogService/UpsertItems": (Scope.CATALOG,),

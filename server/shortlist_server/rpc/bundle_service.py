@@ -10,17 +10,18 @@ import grpc
 from shortlist.v1 import bundle_pb2 as pb
 from shortlist.v1 import bundle_pb2_grpc, types_pb2
 
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.errors import FieldRequired, InvalidValue, NotConfigured
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-STABLE = "stable"
+BESIDE = [label for label in BundleLabel if label is not BundleLabel.STABLE]
 
 
 class BundleControl(Protocol):
     """Switches between bundles, for all processes of a server.
 
     A bundle is described by a mapping: `name`, `version`, `sha256`, and, where it is listed,
-    `folder`, `created` (RFC 3339), `active` and `problem`; the first four and `created` may be "".
+    `folder`, `created` (RFC 3339), `labels` and `problem`; the first four and `created` may be "".
     """
 
     async def list_bundles(self) -> list[Mapping[str, Any]]:
@@ -30,17 +31,27 @@ class BundleControl(Protocol):
     async def activate(
         self, *, name: str, version: str, sha256: str, label: str, validate_only: bool
     ) -> Mapping[str, Any]:
-        """Switch to a bundle; returns `bundle`, `previous` (or None) and `switched`.
+        """Give a label to a bundle; returns `bundle`, `previous` (or None) and `switched`.
 
         Raises:
             BundleError: it cannot be served.
+            InvalidValue: the label would be taken from the stable bundle, which keeps it.
             SwitchUnderWay: another switch has not ended.
-            NotConfigured: there is nowhere to take it from.
+            NotConfigured: there is nowhere to take it from, or nothing that a shadow is seen by.
         """
         ...
 
-    async def roll_back(self) -> Mapping[str, Any]:
-        """Switch to the bundle before; returns and raises like `activate`."""
+    async def roll_back(self, *, label: str) -> Mapping[str, Any]:
+        """Give a label to the bundle that had it before; returns and raises like `activate`."""
+        ...
+
+    async def deactivate(self, *, label: str) -> Mapping[str, Any]:
+        """Take a label away; returns `previous`, None where no bundle had it.
+
+        Raises:
+            BundleError: what serves beside it cannot be loaded again.
+            SwitchUnderWay: another switch has not ended.
+        """
         ...
 
 
@@ -79,7 +90,10 @@ class BundleService(bundle_pb2_grpc.BundleServiceServicer):
         response = pb.ListBundlesResponse()
         for bundle in await self._control.list_bundles():
             entry = response.bundles.add(
-                folder=bundle["folder"], active=bundle["active"], problem=bundle["problem"]
+                folder=bundle["folder"],
+                active=bool(bundle["labels"]),
+                labels=bundle["labels"],
+                problem=bundle["problem"],
             )
             if bundle["sha256"]:
                 entry.id.CopyFrom(_bundle_id(bundle))
@@ -95,12 +109,12 @@ class BundleService(bundle_pb2_grpc.BundleServiceServicer):
             name=request.name,
             version=request.version,
             sha256=request.sha256,
-            label=request.label or STABLE,
+            label=request.label or BundleLabel.STABLE,
             validate_only=request.validate_only,
         )
         return pb.ActivateBundleResponse(
             bundle=_bundle_id(found["bundle"]),
-            previous=None if found["previous"] is None else _bundle_id(found["previous"]),
+            previous=_previous(found),
             switched=found["switched"],
         )
 
@@ -108,10 +122,21 @@ class BundleService(bundle_pb2_grpc.BundleServiceServicer):
         self, request: pb.RollBackBundleRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RollBackBundleResponse:
         """Switch back to the bundle before."""
-        found = await self._control.roll_back()
+        _check_label(request.label, list(BundleLabel))
+        found = await self._control.roll_back(label=request.label or BundleLabel.STABLE)
         return pb.RollBackBundleResponse(
-            bundle=_bundle_id(found["bundle"]), previous=_bundle_id(found["previous"])
+            bundle=_bundle_id(found["bundle"]), previous=_previous(found)
         )
+
+    async def DeactivateBundle(
+        self, request: pb.DeactivateBundleRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.DeactivateBundleResponse:
+        """Take a label away."""
+        if not request.label:
+            raise FieldRequired("label", expected=" or ".join(BESIDE), got="none")
+        _check_label(request.label, BESIDE)
+        found = await self._control.deactivate(label=request.label)
+        return pb.DeactivateBundleResponse(previous=_previous(found))
 
 
 def _check(request: pb.ActivateBundleRequest) -> None:
@@ -125,8 +150,16 @@ def _check(request: pb.ActivateBundleRequest) -> None:
             expected="sha256, or name and version",
             got="name alone" if request.name else "version alone" if request.version else "none",
         )
-    if request.label not in ("", STABLE):
-        raise InvalidValue("label", expected=STABLE, got=repr(request.label))
+    _check_label(request.label, list(BundleLabel))
+
+
+def _check_label(label: str, known: Sequence[str]) -> None:
+    if label not in ("", *known):
+        raise InvalidValue("label", expected=" or ".join(known), got=repr(label))
+
+
+def _previous(found: Mapping[str, Any]) -> types_pb2.BundleId | None:
+    return None if found["previous"] is None else _bundle_id(found["previous"])
 
 
 def _bundle_id(bundle: Mapping[str, Any]) -> types_pb2.BundleId:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from shortlist_server.errors import BundleCorrupt, BundleMissing, ConfigError, InvalidValue
 from shortlist_server.workers.bundle_folder import BundleFolder, BundleSource, FoundBundle
@@ -29,6 +30,35 @@ def open_source(place: str | None, state_dir: Path | None) -> BundleSource | Non
 
     assert state_dir is not None
     return ObjectStore(place, state_dir / "bundles")
+
+
+def listed(
+    found: Sequence[FoundBundle], active: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return bundles as `rpc.bundle_service.BundleControl` describes them.
+
+    Args:
+        found: Those that there are, newest first.
+        active: Those that serve, by label; they may be from elsewhere.
+    """
+    there = {bundle.sha256 for bundle in found}
+    elsewhere = {
+        one["sha256"]: FoundBundle(**{**one, "folder": Path(one["folder"])})
+        for one in active.values()
+        if one["sha256"] not in there
+    }
+    return [
+        {
+            "folder": bundle.folder.name,
+            "name": bundle.name,
+            "version": bundle.version,
+            "sha256": bundle.sha256,
+            "created": bundle.created,
+            "labels": [label for label, one in active.items() if one["sha256"] == bundle.sha256],
+            "problem": bundle.problem,
+        }
+        for bundle in (*elsewhere.values(), *found)
+    ]
 
 
 def newest(found: Sequence[FoundBundle], place: str) -> FoundBundle:

@@ -7,21 +7,21 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shortlist_server.access.shared_buckets import make_memory
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import (
-    BundleMissing,
+    BundleError,
     ConfigError,
-    NotConfigured,
     ShortlistError,
     SwitchUnderWay,
 )
-from shortlist_server.workers.bundle_folder import FoundBundle, Stamp
-from shortlist_server.workers.bundle_source import choose, newest, open_source
+from shortlist_server.workers.bundle_calls import BundleCalls
+from shortlist_server.workers.bundle_folder import Stamp
+from shortlist_server.workers.bundle_source import newest, open_source
 from shortlist_server.workers.folding import Folding
 from shortlist_server.workers.merged_metrics import MergedMetrics, family
 from shortlist_server.workers.metrics_page import MetricsPage
@@ -31,7 +31,7 @@ from shortlist_server.workers.worker_set import SetOptions, WorkerSet
 
 logger = logging.getLogger(__name__)
 
-STABLE = "stable"
+STABLE = BundleLabel.STABLE
 AGE_VARIES = 1.1
 SLACK_S = 5.0
 """Longer than a worker may take to end, before it is killed."""
@@ -88,11 +88,7 @@ class Supervisor:
             config=config,
             port=self._port,
             buckets=make_memory(),
-            methods={
-                "list_bundles": self.list_bundles,
-                "activate": self.activate,
-                "roll_back": self.roll_back,
-            },
+            methods=BundleCalls(config, self._source, self).methods(),
         )
         self._sets: list[WorkerSet] = []
         """All that have processes."""
@@ -109,7 +105,10 @@ class Supervisor:
         """Bundles that watching has tried in vain; tried again once their files change."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._folding = Folding(
-            config, lambda: self._current, self._is_switching, self._begin_switch
+            config,
+            lambda: self._current,
+            self._is_switching,
+            lambda folder: self._begin_switch(STABLE, folder),
         )
 
     async def start(self) -> int:
@@ -122,11 +121,9 @@ class Supervisor:
         begin = time.perf_counter()
         if self._config.metrics_listen is not None:
             self._page = await MetricsPage.listen(self._config.metrics_listen, self._metrics)
-        folder = await self._first_folder()
-        first = self._new_set()
-        await first.load(folder, beside=False)
+        first = await self._first_set()
         await first.prepare()
-        self._remember(first.bundle)
+        self._remember(first)
         await first.listen()
         self._current = first
         self._generation += 1
@@ -156,73 +153,87 @@ class Supervisor:
         if self._page is not None:
             self._page.close()
 
-    async def list_bundles(self) -> list[dict[str, Any]]:
-        """Return the bundles that there are, newest first; see `rpc.bundle_service`."""
-        active = self._current.bundle
-        found = [] if self._source is None else await asyncio.to_thread(self._source.look)
-        if active["sha256"] not in {bundle.sha256 for bundle in found}:
-            fields = {**active, "folder": Path(active["folder"])}
-            found = [FoundBundle(**fields), *found]
-        return [
-            {
-                "folder": bundle.folder.name,
-                "name": bundle.name,
-                "version": bundle.version,
-                "sha256": bundle.sha256,
-                "created": bundle.created,
-                "active": bundle.sha256 == active["sha256"],
-                "problem": bundle.problem,
-            }
-            for bundle in found
-        ]
+    @property
+    def bundles(self) -> dict[str, dict[str, Any]]:
+        """What serves, by label."""
+        return self._current.bundles
 
-    async def activate(
-        self, *, name: str, version: str, sha256: str, label: str, validate_only: bool
-    ) -> dict[str, Any]:
-        """Switch to a bundle; see `rpc.bundle_service.BundleControl`."""
-        active = self._current.bundle
-        if sha256 == active["sha256"] and not validate_only:
-            return {"bundle": active, "previous": None, "switched": False}
-        wanted = await self._find(name, version, sha256)
-        if wanted.sha256 == active["sha256"] and not validate_only:
-            return {"bundle": active, "previous": None, "switched": False}
-        assert self._source is not None
-        folder = await asyncio.to_thread(self._source.fetch, wanted)
-        if validate_only:
-            return {"bundle": await self._validate(folder), "previous": None, "switched": False}
-        bundle = await self.switch(folder)
-        return {"bundle": bundle, "previous": active, "switched": True}
+    @property
+    def state(self) -> ServingState:
+        """What is remembered of what serves, and of what served before."""
+        return self._state
 
-    async def roll_back(self) -> dict[str, Any]:
-        """Switch to the bundle before; see `rpc.bundle_service.BundleControl`."""
-        before = self._state.previous.get(label := STABLE)
-        if before is None:
-            raise BundleMissing(f"{label}: no bundle was active before this one")
-        active = self._current.bundle
-        bundle = await self.switch(Path(before["folder"]))
-        return {"bundle": bundle, "previous": active, "switched": True}
-
-    async def switch(self, folder: Path) -> dict[str, Any]:
-        """Load a folder as the next set, and hand over to it; returns its bundle.
+    async def switch(self, folder: Path, label: str = STABLE, sha256: str = "") -> dict[str, Any]:
+        """Load a folder under a label as the next set, beside the bundles of the other labels, and
+        hand over to it; returns its bundle.
 
         Where it fails, what serves is as it was.
+
+        Args:
+            folder: The bundle.
+            label: What it is to be.
+            sha256: Of the bundle: a label that it has already is taken from it. "" leaves the
+                others as they are.
 
         Raises:
             BundleError: the bundle cannot be served.
             SwitchUnderWay: another switch has not ended.
         """
         await self._folding.taken_over()
-        return await self._begin_switch(folder)
+        return (await self._begin_switch(label, folder, sha256))[label]
 
-    async def _begin_switch(self, folder: Path) -> dict[str, Any]:
+    async def take_away(self, label: str) -> None:
+        """Take a label from the bundle that has it, in the same way.
+
+        Raises:
+            BundleError: what serves beside it cannot be loaded again.
+            SwitchUnderWay: another switch has not ended.
+        """
+        await self._folding.taken_over()
+        await self._begin_switch(label, None)
+
+    async def validate(self, folder: Path) -> dict[str, Any]:
+        """Load a bundle in a process that ends then; returns the bundle; raises like `switch`."""
+        await self._folding.taken_over()
+        if self._switching or self._stopping:
+            raise SwitchUnderWay
+        self._switching = True
+        trial = self._new_set()
+        try:
+            if self._draining is not None:
+                await self._draining
+            await trial.load({STABLE: folder}, beside=True, validate_only=True)
+            await trial.end("drain", SLACK_S)
+            return trial.bundle
+        finally:
+            trial.kill()
+            self._sets.remove(trial)
+            self._switching = False
+
+    async def _begin_switch(
+        self, label: str, folder: Path | None, sha256: str = ""
+    ) -> dict[str, dict[str, Any]]:
+        """Switch to the bundles that serve, but for a label, which gets a folder or, by None, is
+        taken away; returns the bundles that serve then, by label.
+        """
         if self._switching or self._stopping:
             raise SwitchUnderWay
         self._switching = True
         self._folding.give_up()
+        folders = {
+            other: Path(bundle["folder"])
+            for other, bundle in self._current.bundles.items()
+            if other != label and bundle["sha256"] != sha256
+        }
+        if folder is not None:
+            folders[label] = folder
         # In a task of its own: the worker that asks may end before this does.
-        return await asyncio.shield(self._begin(self._switch(folder)))
+        bundles: dict[str, dict[str, Any]] = await asyncio.shield(
+            self._begin(self._switch(folders))
+        )
+        return bundles
 
-    async def _switch(self, folder: Path) -> dict[str, Any]:
+    async def _switch(self, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
         try:
             if self._draining is not None:
                 # No more than two sets have memory at a time.
@@ -230,9 +241,9 @@ class Supervisor:
             begin, old, state = time.perf_counter(), self._current, self._state
             new = self._new_set()
             try:
-                await new.load(folder, beside=True)
+                await new.load(folders, beside=True)
                 await new.prepare()
-                self._remember(new.bundle)
+                self._remember(new)
                 await new.listen()
             except BaseException:
                 self._sets.remove(new)
@@ -242,14 +253,9 @@ class Supervisor:
                 raise
             self._current = new
             self._generation += 1
-            logger.info(
-                "switched to bundle %s %s in %.2f s",
-                new.bundle["name"],
-                new.bundle["version"],
-                time.perf_counter() - begin,
-            )
+            logger.info("switched to %s in %.2f s", new, time.perf_counter() - begin)
             self._draining = self._begin(self._hand_over(old))
-            return new.bundle
+            return new.bundles
         finally:
             self._switching = False
 
@@ -262,28 +268,10 @@ class Supervisor:
             kept = {Path(one["folder"]) for part in served for one in part.values()}
             await asyncio.to_thread(self._source.keep_only, kept)
         await self._folding.clean()
-        logger.info("the workers of bundle %s have ended", old.bundle["version"])
+        logger.info("the workers of %s have ended", old)
 
     def _is_switching(self) -> bool:
         return self._switching or (self._draining is not None and not self._draining.done())
-
-    async def _validate(self, folder: Path) -> dict[str, Any]:
-        """Load a bundle in a process that ends then; returns the bundle."""
-        await self._folding.taken_over()
-        if self._switching or self._stopping:
-            raise SwitchUnderWay
-        self._switching = True
-        trial = self._new_set()
-        try:
-            if self._draining is not None:
-                await self._draining
-            await trial.load(folder, beside=True, validate_only=True)
-            await trial.end("drain", SLACK_S)
-            return trial.bundle
-        finally:
-            trial.kill()
-            self._sets.remove(trial)
-            self._switching = False
 
     def _new_set(self) -> WorkerSet:
         one = WorkerSet(
@@ -311,23 +299,32 @@ class Supervisor:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, RETRY_S_MAX)
 
+    async def _first_set(self) -> WorkerSet:
+        """Load what was active, or what is configured."""
+        stable = await self._first_folder()
+        beside = self._state.folders_beside(self._config)
+        first = self._new_set()
+        try:
+            await first.load({STABLE: stable, **beside}, beside=False)
+        except BundleError as error:
+            named = {self._config.canary_bundle, self._config.shadow_bundle}
+            if not beside or named & set(beside.values()):
+                raise
+            # What was activated by a call must not keep the stable bundle from being served again.
+            logger.error("%s is not served again: %s", ", ".join(beside), error)
+            self._sets.remove(first)
+            first = self._new_set()
+            await first.load({STABLE: stable}, beside=False)
+        return first
+
     async def _first_folder(self) -> Path:
-        configured = "" if self._config.bundle is None else str(self._config.bundle)
-        active = self._state.active.get(STABLE)
-        if active is not None and self._state.configured == configured:
-            logger.info("serving what was active: %s %s", active["name"], active["version"])
-            return Path(active["folder"])
-        if configured:
-            return Path(configured)
+        folder = self._state.stable_folder(self._config)
+        if folder is not None:
+            return folder
         if self._source is None:
             return self._config.served_folder  # which says that there is none
         found = newest(await asyncio.to_thread(self._source.look), str(self._config.bundles))
         return await asyncio.to_thread(self._source.fetch, found)
-
-    async def _find(self, name: str, version: str, sha256: str) -> FoundBundle:
-        if self._source is None:
-            raise NotConfigured(setting="bundles", expected="a folder or a URL of bundles")
-        return choose(await asyncio.to_thread(self._source.look), name, version, sha256)
 
     async def _watch(self) -> None:
         """Switch to bundles that appear and are newer than any that served."""
@@ -345,27 +342,17 @@ class Supervisor:
             if not newer:
                 continue
             try:
-                await self.switch(await asyncio.to_thread(self._source.fetch, newer[0]))
+                folder = await asyncio.to_thread(self._source.fetch, newer[0])
+                await self.switch(folder, STABLE, newer[0].sha256)
             except SwitchUnderWay:
                 continue
             except (ShortlistError, RuntimeError) as error:
                 self._refused.add(newer[0].stamp)
                 logger.error("%s is not switched to: %s", newer[0].folder.name, error)
 
-    def _remember(self, bundle: dict[str, Any]) -> None:
+    def _remember(self, one: WorkerSet) -> None:
         """Note what serves from now on."""
-        state = self._state
-        before = state.active.get(STABLE)
-        changed = before is not None and before["sha256"] != bundle["sha256"]
-        self._keep(
-            replace(
-                state,
-                configured="" if self._config.bundle is None else str(self._config.bundle),
-                active={STABLE: bundle},
-                previous=state.active if changed else state.previous,
-                newest=max(state.newest, bundle["created"]),
-            )
-        )
+        self._keep(self._state.serving(one.bundles, self._config))
 
     def _keep(self, state: ServingState) -> None:
         if self._config.state_dir is not None:

@@ -134,9 +134,14 @@ class _Worker:
         )
         return found
 
-    async def roll_back(self) -> Mapping[str, Any]:
+    async def roll_back(self, *, label: str) -> Mapping[str, Any]:
         """Ask the supervisor; see `BundleControl`."""
-        found: Mapping[str, Any] = await self._ask("roll_back")
+        found: Mapping[str, Any] = await self._ask("roll_back", label=label)
+        return found
+
+    async def deactivate(self, *, label: str) -> Mapping[str, Any]:
+        """Ask the supervisor; see `BundleControl`."""
+        found: Mapping[str, Any] = await self._ask("deactivate", label=label)
         return found
 
     async def _ask(self, method: str, **arguments: Any) -> Any:

@@ -12,11 +12,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import BundleCorrupt, ShortlistError
 from shortlist_server.workers.link import Link, LinkClosed, Methods, decoded
@@ -80,10 +81,12 @@ class WorkerSet:
         self._on_zygote_gone = on_zygote_gone
         self._on_counted = on_counted
         self.workers: dict[int, Worker] = {}
-        self.bundle: dict[str, Any] = {}
-        """`name`, `version`, `sha256`, `created`, `folder` of what was loaded."""
+        self.bundles: dict[str, dict[str, Any]] = {}
+        """By label `name`, `version`, `sha256`, `created`, `folder` of what was loaded."""
         self.items: dict[str, Any] = {}
-        """`folder` that its items are from, and their `revision`; see `zygote.Loaded`."""
+        """`folder` that the stable bundle's items are from, and their `revision`; see
+        `zygote.Loaded`.
+        """
         self._listening = False
         self._ending = False
         self._zygote_gone = False
@@ -95,16 +98,29 @@ class WorkerSet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._delays: dict[int, float] = {}
 
-    async def load(self, folder: Path, *, beside: bool, validate_only: bool = False) -> None:
-        """Load a bundle.
+    @property
+    def bundle(self) -> dict[str, Any]:
+        """The stable one of them."""
+        return self.bundles[BundleLabel.STABLE]
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{label} {bundle['name']} {bundle['version']}"
+            for label, bundle in self.bundles.items()
+        )
+
+    async def load(
+        self, folders: Mapping[str, Path], *, beside: bool, validate_only: bool = False
+    ) -> None:
+        """Load bundles.
 
         Args:
-            folder: The bundle.
+            folders: The bundles by label, a stable one among them.
             beside: Whether others serve meanwhile, and go first.
-            validate_only: Whether the process ends when it has loaded it.
+            validate_only: Whether the process ends when it has loaded them.
 
         Raises:
-            BundleError: it cannot be served.
+            BundleError: one of them cannot be served.
         """
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         options = self._options
@@ -125,7 +141,7 @@ class WorkerSet:
             {
                 "supervisor": os.getpid(),
                 "config": options.config.model_dump(mode="json"),
-                "folder": str(folder),
+                "folders": {label: str(folder) for label, folder in folders.items()},
                 "port": options.port,
                 "buckets": options.buckets,
                 "beside": beside,
@@ -137,9 +153,13 @@ class WorkerSet:
         if "loaded" not in answer:
             how = await self._ended_zygote()
             if "refused" in answer:
-                raise _refusal(answer["refused"], folder)
-            raise BundleCorrupt(f"{folder.name}: the process that loaded it ended by {how}")
-        self.bundle = {**answer["loaded"], "folder": str(folder)}
+                raise _refusal(answer["refused"], folders.values())
+            names = ", ".join(folder.name for folder in folders.values())
+            raise BundleCorrupt(f"{names}: the process that loaded it ended by {how}")
+        self.bundles = {
+            label: {**answer["loaded"][label], "folder": str(folder)}
+            for label, folder in folders.items()
+        }
         self.items = answer["items"]
         if validate_only:
             self._ending = True
@@ -342,9 +362,10 @@ async def _received(loop: asyncio.AbstractEventLoop, control: socket.socket) -> 
         return b""
 
 
-def _refusal(error: dict[str, Any], folder: Path) -> Exception:
-    # Callers learn a bundle's name, not where it is.
-    message = error["message"].replace(str(folder), folder.name)
+def _refusal(error: dict[str, Any], folders: Iterable[Path]) -> Exception:
+    message = error["message"]
+    for folder in folders:  # callers learn a bundle's name, not where it is
+        message = message.replace(str(folder), folder.name)
     return decoded({**error, "message": message}) or RuntimeError(message)
 
 

@@ -1,4 +1,4 @@
-"""Loads one bundle, then forks workers that share it, for as long as its supervisor lives.
+"""Loads bundles, then forks workers that share it, for as long as its supervisor lives.
 
     python -m shortlist_server.workers.zygote DESCRIPTOR
 
@@ -65,18 +65,19 @@ class Loaded:
 
     config: ServerConfig
     generations: LabeledGenerations
-    described: dict[str, str]
+    described: dict[str, dict[str, str]]
+    """The bundles by label."""
     items: dict[str, Any]
-    """`folder` that the items are from, which may be one with changes folded in, and the `revision`
-    of the catalogue that they are of.
+    """`folder` that the stable bundle's items are from, which may be one with changes folded in,
+    and the `revision` of the catalogue that they are of.
     """
 
 
 def _load(order: dict[str, Any]) -> Loaded:
-    """Load the bundle, and all that a worker will import.
+    """Load the bundles, and all that a worker will import.
 
     Raises:
-        BundleError: it cannot be served.
+        BundleError: one of them cannot be served.
     """
     # Here, not above: importing is a second of work, and it stands back, too.
     from shortlist_server import serving
@@ -85,12 +86,17 @@ def _load(order: dict[str, Any]) -> Loaded:
     from shortlist_server.workers.bundle_folder import describe
 
     config = ServerConfig(**order["config"])
-    generations = serving.load(config, Path(order["folder"]))
+    folders = {label: Path(folder) for label, folder in order["folders"].items()}
+    generations = serving.load(config, folders)
+    described = {
+        str(label): describe(generation.bundle.manifest, generation.bundle.sha256)
+        for label, generation in generations.by_label()
+    }
     bundle = generations.stable.bundle
     return Loaded(
         config=config,
         generations=generations,
-        described=describe(bundle.manifest, bundle.sha256),
+        described=described,
         items={"folder": str(bundle.folder), "revision": bundle.revision},
     )
 

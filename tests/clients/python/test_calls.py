@@ -317,12 +317,25 @@ def test_every_field_of_upsert_items_is_on_the_wire_as_asked(sent: Callable[...,
 
 
 def test_every_field_of_activate_bundle_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
-    request = sent("activate_bundle", name="films", version="2", sha256="ab", validate_only=True)
-    assert request == bundle_pb2.ActivateBundleRequest(
-        name="films", version="2", sha256="ab", validate_only=True
+    request = sent(
+        "activate_bundle",
+        name="films",
+        version="2",
+        sha256="ab",
+        label="canary",
+        validate_only=True,
     )
-    # The one label that there is, is the server's default.
-    assert unset_fields(request) == {"shortlist.v1.ActivateBundleRequest.label"}
+    assert request == bundle_pb2.ActivateBundleRequest(
+        name="films", version="2", sha256="ab", label="canary", validate_only=True
+    )
+    assert unset_fields(request) == set()
+
+
+def test_every_field_of_other_switches_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
+    assert sent("roll_back_bundle", label="canary") == bundle_pb2.RollBackBundleRequest(
+        label="canary"
+    )
+    assert sent("deactivate_bundle", "shadow") == bundle_pb2.DeactivateBundleRequest(label="shadow")
 
 
 def test_every_field_of_delete_items_is_on_the_wire_as_asked(sent: Callable[..., Any]) -> None:
@@ -392,6 +405,7 @@ def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeS
     ask("list_bundles")
     ask("activate_bundle", name="films", version="2")
     ask("roll_back_bundle")
+    ask("deactivate_bundle", "canary")
     ask("upsert_items", [CatalogItem("50", {})])
     ask("delete_items", ["50"])
     ask("get_item", "50")
@@ -429,6 +443,7 @@ def test_none_is_the_default_of_every_option_and_may_be_said(
         "upsert_items": {"items": [CatalogItem("50", {})]},
         "delete_items": {"item_ids": ["50"]},
         "get_item": {"item_id": "50"},
+        "deactivate_bundle": {"label": "canary"},
     }.get(method, {})
     said = {option.name: None for option in options}
     with_none, without = sent(method, **needed, **said), sent(method, **needed)

@@ -39,6 +39,7 @@ from shortlist_client.options import (
     Text,
 )
 from shortlist_client.results import (
+    ActiveBundle,
     AnswerInfo,
     BundleEntry,
     BundleId,
@@ -49,6 +50,7 @@ from shortlist_client.results import (
     FieldInfo,
     ItemChanges,
     ItemOutcome,
+    LabeledBundle,
     Misfit,
     Ranking,
     RecallBucket,
@@ -394,6 +396,7 @@ INFO = AnswerInfo(
                         id=BUNDLE_ID_SENT,
                         create_time=Timestamp(seconds=1_793_534_400),
                         active=True,
+                        labels=["stable"],
                     ),
                     bundle_pb2.BundleEntry(folder="broken", problem="no manifest"),
                 ]
@@ -405,6 +408,7 @@ INFO = AnswerInfo(
                     create_time=datetime(2026, 11, 1, 12, tzinfo=UTC),
                     active=True,
                     problem="",
+                    labels=("stable",),
                 ),
                 BundleEntry(
                     folder="broken", id=None, create_time=None, active=False, problem="no manifest"
@@ -422,6 +426,24 @@ INFO = AnswerInfo(
             {},
             bundle_pb2.RollBackBundleResponse(bundle=BUNDLE_ID_SENT, previous=BUNDLE_ID_SENT),
             BundleSwitch(bundle=BUNDLE_ID, previous=BUNDLE_ID, switched=True),
+        ),
+        (
+            "roll_back_bundle",
+            {"label": "canary"},
+            bundle_pb2.RollBackBundleResponse(bundle=BUNDLE_ID_SENT),
+            BundleSwitch(bundle=BUNDLE_ID, previous=None, switched=True),
+        ),
+        (
+            "deactivate_bundle",
+            {"label": "canary"},
+            bundle_pb2.DeactivateBundleResponse(previous=BUNDLE_ID_SENT),
+            BUNDLE_ID,
+        ),
+        (
+            "deactivate_bundle",
+            {"label": "canary"},
+            bundle_pb2.DeactivateBundleResponse(),
+            None,
         ),
         (
             "delete_items",
@@ -508,9 +530,16 @@ INFO = AnswerInfo(
                     ],
                     ranker_outputs=["rating"],
                     framework_versions={"tensorflow": "2.21.0"},
-                )
+                ),
+                others=[
+                    bundle_pb2.LabeledBundle(
+                        label="canary",
+                        bundle=bundle_pb2.BundleInfo(id=BUNDLE_ID_SENT, item_count=3),
+                        share=0.25,
+                    )
+                ],
             ),
-            BundleInfo(
+            ActiveBundle(
                 id=BUNDLE_ID,
                 create_time=datetime(2026, 11, 1, 12, tzinfo=UTC),
                 data_name="MovieLens 100K",
@@ -523,6 +552,26 @@ INFO = AnswerInfo(
                 features=(FieldInfo(name="user.age", type=ValueType.INT64),),
                 ranker_outputs=("rating",),
                 framework_versions={"tensorflow": "2.21.0"},
+                others=(
+                    LabeledBundle(
+                        label="canary",
+                        bundle=BundleInfo(
+                            id=BUNDLE_ID,
+                            create_time=None,
+                            data_name="",
+                            data_simulated=False,
+                            item_count=3,
+                            user_count=0,
+                            dimension=0,
+                            metric="",
+                            item_attributes=(),
+                            features=(),
+                            ranker_outputs=(),
+                            framework_versions={},
+                        ),
+                        share=0.25,
+                    ),
+                ),
             ),
         ),
     ],
@@ -552,6 +601,7 @@ def test_every_field_of_a_response_arrives_typed(
         (RequestWarning, types_pb2.Warning),
         (BundleId, types_pb2.BundleId),
         (BundleInfo, bundle_pb2.BundleInfo),
+        (LabeledBundle, bundle_pb2.LabeledBundle),
         (FieldInfo, bundle_pb2.FieldInfo),
         (CatalogStats, catalog_pb2.GetCatalogStatsResponse),
         (RecallBucket, catalog_pb2.RecallBucket),

@@ -16,6 +16,7 @@ from live_requests import ask, check_same, drawn_request, fresh
 from shortlist.v1 import types_pb2
 from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog import tail
+from shortlist_server.generation import Generation
 from shortlist_server.labels import LabeledGenerations, LiveGenerations
 from shortlist_server.live import LiveGeneration
 

@@ -65,7 +65,7 @@ def test_without_keys_only_what_needs_admin_is_refused() -> None:
                 access.admit(method, ())
         else:
             access.admit(method, ())
-    assert refused == {"ListBundles", "ActivateBundle", "RollBackBundle"}
+    assert refused == {"ListBundles", "ActivateBundle", "RollBackBundle", "DeactivateBundle"}
 
 
 def test_method_that_is_not_declared_is_not_served() -> None:

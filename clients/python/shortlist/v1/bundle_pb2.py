@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from shortlist.v1 import types_pb2 as shortlist_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/bundle.proto\x12\x0cshortlist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18shortlist/v1/types.proto\"\x14\n\x12ListBundlesRequest\"A\n\x13ListBundlesResponse\x12*\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x19.shortlist.v1.BundleEntry\"\x93\x01\n\x0b\x42undleEntry\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\"\n\x02id\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\"l\n\x15\x41\x63tivateBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05label\x18\x05 \x01(\t\"|\n\x16\x41\x63tivateBundleResponse\x12&\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12(\n\x08previous\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12\x10\n\x08switched\x18\x03 \x01(\x08\"\x17\n\x15RollBackBundleRequest\"j\n\x16RollBackBundleResponse\x12&\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12(\n\x08previous\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\"\x18\n\x16GetActiveBundleRequest\"p\n\x17GetActiveBundleResponse\x12(\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12+\n\x06others\x18\x02 \x03(\x0b\x32\x1b.shortlist.v1.LabeledBundle\"W\n\rLabeledBundle\x12\r\n\x05label\x18\x01 \x01(\t\x12(\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12\r\n\x05share\x18\x03 \x01(\x01\"\xd3\x03\n\nBundleInfo\x12\"\n\x02id\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdata_name\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_simulated\x18\x04 \x01(\x08\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x30\n\x0fitem_attributes\x18\t \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12)\n\x08\x66\x65\x61tures\x18\n \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12\x16\n\x0eranker_outputs\x18\x0b \x03(\t\x12K\n\x12\x66ramework_versions\x18\x0c \x03(\x0b\x32/.shortlist.v1.BundleInfo.FrameworkVersionsEntry\x1a\x38\n\x16\x46rameworkVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\tFieldInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.shortlist.v1.ValueType2\xfd\x02\n\rBundleService\x12R\n\x0bListBundles\x12 .shortlist.v1.ListBundlesRequest\x1a!.shortlist.v1.ListBundlesResponse\x12^\n\x0fGetActiveBundle\x12$.shortlist.v1.GetActiveBundleRequest\x1a%.shortlist.v1.GetActiveBundleResponse\x12[\n\x0e\x41\x63tivateBundle\x12#.shortlist.v1.ActivateBundleRequest\x1a$.shortlist.v1.ActivateBundleResponse\x12[\n\x0eRollBackBundle\x12#.shortlist.v1.RollBackBundleRequest\x1a$.shortlist.v1.RollBackBundleResponseBi\n\x10\x64\x65v.shortlist.v1B\x0b\x42undleProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19shortlist/v1/bundle.proto\x12\x0cshortlist.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18shortlist/v1/types.proto\"\x14\n\x12ListBundlesRequest\"A\n\x13ListBundlesResponse\x12*\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x19.shortlist.v1.BundleEntry\"\xa3\x01\n\x0b\x42undleEntry\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\"\n\x02id\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x04 \x01(\x08\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x0e\n\x06labels\x18\x06 \x03(\t\"l\n\x15\x41\x63tivateBundleRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\r\n\x05label\x18\x05 \x01(\t\"|\n\x16\x41\x63tivateBundleResponse\x12&\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12(\n\x08previous\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12\x10\n\x08switched\x18\x03 \x01(\x08\"&\n\x15RollBackBundleRequest\x12\r\n\x05label\x18\x01 \x01(\t\"j\n\x16RollBackBundleResponse\x12&\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12(\n\x08previous\x18\x02 \x01(\x0b\x32\x16.shortlist.v1.BundleId\"(\n\x17\x44\x65\x61\x63tivateBundleRequest\x12\r\n\x05label\x18\x01 \x01(\t\"D\n\x18\x44\x65\x61\x63tivateBundleResponse\x12(\n\x08previous\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\"\x18\n\x16GetActiveBundleRequest\"p\n\x17GetActiveBundleResponse\x12(\n\x06\x62undle\x18\x01 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12+\n\x06others\x18\x02 \x03(\x0b\x32\x1b.shortlist.v1.LabeledBundle\"W\n\rLabeledBundle\x12\r\n\x05label\x18\x01 \x01(\t\x12(\n\x06\x62undle\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.BundleInfo\x12\r\n\x05share\x18\x03 \x01(\x01\"\xd3\x03\n\nBundleInfo\x12\"\n\x02id\x18\x01 \x01(\x0b\x32\x16.shortlist.v1.BundleId\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tdata_name\x18\x03 \x01(\t\x12\x16\n\x0e\x64\x61ta_simulated\x18\x04 \x01(\x08\x12\x12\n\nitem_count\x18\x05 \x01(\x03\x12\x12\n\nuser_count\x18\x06 \x01(\x03\x12\x11\n\tdimension\x18\x07 \x01(\x05\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x30\n\x0fitem_attributes\x18\t \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12)\n\x08\x66\x65\x61tures\x18\n \x03(\x0b\x32\x17.shortlist.v1.FieldInfo\x12\x16\n\x0eranker_outputs\x18\x0b \x03(\t\x12K\n\x12\x66ramework_versions\x18\x0c \x03(\x0b\x32/.shortlist.v1.BundleInfo.FrameworkVersionsEntry\x1a\x38\n\x16\x46rameworkVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\tFieldInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.shortlist.v1.ValueType2\xe0\x03\n\rBundleService\x12R\n\x0bListBundles\x12 .shortlist.v1.ListBundlesRequest\x1a!.shortlist.v1.ListBundlesResponse\x12^\n\x0fGetActiveBundle\x12$.shortlist.v1.GetActiveBundleRequest\x1a%.shortlist.v1.GetActiveBundleResponse\x12[\n\x0e\x41\x63tivateBundle\x12#.shortlist.v1.ActivateBundleRequest\x1a$.shortlist.v1.ActivateBundleResponse\x12[\n\x0eRollBackBundle\x12#.shortlist.v1.RollBackBundleRequest\x1a$.shortlist.v1.RollBackBundleResponse\x12\x61\n\x10\x44\x65\x61\x63tivateBundle\x12%.shortlist.v1.DeactivateBundleRequest\x1a&.shortlist.v1.DeactivateBundleResponseBi\n\x10\x64\x65v.shortlist.v1B\x0b\x42undleProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,27 +41,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBUNDLESRESPONSE']._serialized_start=124
   _globals['_LISTBUNDLESRESPONSE']._serialized_end=189
   _globals['_BUNDLEENTRY']._serialized_start=192
-  _globals['_BUNDLEENTRY']._serialized_end=339
-  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_start=341
-  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_end=449
-  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_start=451
-  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_end=575
-  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_start=577
-  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_end=600
-  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_start=602
-  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_end=708
-  _globals['_GETACTIVEBUNDLEREQUEST']._serialized_start=710
-  _globals['_GETACTIVEBUNDLEREQUEST']._serialized_end=734
-  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_start=736
-  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_end=848
-  _globals['_LABELEDBUNDLE']._serialized_start=850
-  _globals['_LABELEDBUNDLE']._serialized_end=937
-  _globals['_BUNDLEINFO']._serialized_start=940
-  _globals['_BUNDLEINFO']._serialized_end=1407
-  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_start=1351
-  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_end=1407
-  _globals['_FIELDINFO']._serialized_start=1409
-  _globals['_FIELDINFO']._serialized_end=1473
-  _globals['_BUNDLESERVICE']._serialized_start=1476
-  _globals['_BUNDLESERVICE']._serialized_end=1857
+  _globals['_BUNDLEENTRY']._serialized_end=355
+  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_start=357
+  _globals['_ACTIVATEBUNDLEREQUEST']._serialized_end=465
+  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_start=467
+  _globals['_ACTIVATEBUNDLERESPONSE']._serialized_end=591
+  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_start=593
+  _globals['_ROLLBACKBUNDLEREQUEST']._serialized_end=631
+  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_start=633
+  _globals['_ROLLBACKBUNDLERESPONSE']._serialized_end=739
+  _globals['_DEACTIVATEBUNDLEREQUEST']._serialized_start=741
+  _globals['_DEACTIVATEBUNDLEREQUEST']._serialized_end=781
+  _globals['_DEACTIVATEBUNDLERESPONSE']._serialized_start=783
+  _globals['_DEACTIVATEBUNDLERESPONSE']._serialized_end=851
+  _globals['_GETACTIVEBUNDLEREQUEST']._serialized_start=853
+  _globals['_GETACTIVEBUNDLEREQUEST']._serialized_end=877
+  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_start=879
+  _globals['_GETACTIVEBUNDLERESPONSE']._serialized_end=991
+  _globals['_LABELEDBUNDLE']._serialized_start=993
+  _globals['_LABELEDBUNDLE']._serialized_end=1080
+  _globals['_BUNDLEINFO']._serialized_start=1083
+  _globals['_BUNDLEINFO']._serialized_end=1550
+  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_start=1494
+  _globals['_BUNDLEINFO_FRAMEWORKVERSIONSENTRY']._serialized_end=1550
+  _globals['_FIELDINFO']._serialized_start=1552
+  _globals['_FIELDINFO']._serialized_end=1616
+  _globals['_BUNDLESERVICE']._serialized_start=1619
+  _globals['_BUNDLESERVICE']._serialized_end=2099
 # @@protoc_insertion_point(module_scope)

@@ -57,10 +57,11 @@ class BundleEntry(google.protobuf.message.Message):
     CREATE_TIME_FIELD_NUMBER: builtins.int
     ACTIVE_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     folder: builtins.str
     """Its name where bundles come from: that of its folder."""
     active: builtins.bool
-    """Whether it serves now."""
+    """Whether it serves now, under any label."""
     problem: builtins.str
     """Why it cannot be switched to. Empty where nothing is known against it: its golden requests are replayed only when it is
     activated.
@@ -73,6 +74,10 @@ class BundleEntry(google.protobuf.message.Message):
     def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it was built. Not set where its manifest cannot be read."""
 
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The labels that it has: `stable`, `canary`, `shadow`. Empty where it is not active."""
+
     def __init__(
         self,
         *,
@@ -81,9 +86,10 @@ class BundleEntry(google.protobuf.message.Message):
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         active: builtins.bool = ...,
         problem: builtins.str = ...,
+        labels: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "id", b"id"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["active", b"active", "create_time", b"create_time", "folder", b"folder", "id", b"id", "problem", b"problem"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["active", b"active", "create_time", b"create_time", "folder", b"folder", "id", b"id", "labels", b"labels", "problem", b"problem"]) -> None: ...
 
 global___BundleEntry = BundleEntry
 
@@ -107,7 +113,10 @@ class ActivateBundleRequest(google.protobuf.message.Message):
     validate_only: builtins.bool
     """Whether only to load and verify it, and to replay its golden requests. Default: false, switches to it."""
     label: builtins.str
-    """Which part of the traffic it is to answer. `stable`, the default, is all of it."""
+    """What it is to be: `stable`, the default, answers whoever the canary does not; `canary` answers a share of the users
+    (`canary_share`), and who asks for it; `shadow` answers nobody, and is compared. A bundle that has another label loses
+    it: a canary that becomes stable is the canary no longer. The stable bundle itself keeps its label.
+    """
     def __init__(
         self,
         *,
@@ -138,7 +147,7 @@ class ActivateBundleResponse(google.protobuf.message.Message):
 
     @property
     def previous(self) -> shortlist.v1.types_pb2.BundleId:
-        """The bundle that was active before. Not set where nothing was switched."""
+        """The bundle that had the label before. Not set where nothing was switched, or none had it."""
 
     def __init__(
         self,
@@ -158,9 +167,15 @@ class RollBackBundleRequest(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    LABEL_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """The label: `stable`, the default, `canary` or `shadow`."""
     def __init__(
         self,
+        *,
+        label: builtins.str = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label"]) -> None: ...
 
 global___RollBackBundleRequest = RollBackBundleRequest
 
@@ -178,7 +193,7 @@ class RollBackBundleResponse(google.protobuf.message.Message):
 
     @property
     def previous(self) -> shortlist.v1.types_pb2.BundleId:
-        """The bundle that was active before."""
+        """The bundle that had the label before. Not set where none had it."""
 
     def __init__(
         self,
@@ -190,6 +205,45 @@ class RollBackBundleResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["bundle", b"bundle", "previous", b"previous"]) -> None: ...
 
 global___RollBackBundleResponse = RollBackBundleResponse
+
+@typing.final
+class DeactivateBundleRequest(google.protobuf.message.Message):
+    """Asks to take a label away."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """The label: `canary` or `shadow`. Required."""
+    def __init__(
+        self,
+        *,
+        label: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["label", b"label"]) -> None: ...
+
+global___DeactivateBundleRequest = DeactivateBundleRequest
+
+@typing.final
+class DeactivateBundleResponse(google.protobuf.message.Message):
+    """What it was taken from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PREVIOUS_FIELD_NUMBER: builtins.int
+    @property
+    def previous(self) -> shortlist.v1.types_pb2.BundleId:
+        """The bundle that had the label. Not set where none had it, and nothing was switched."""
+
+    def __init__(
+        self,
+        *,
+        previous: shortlist.v1.types_pb2.BundleId | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["previous", b"previous"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["previous", b"previous"]) -> None: ...
+
+global___DeactivateBundleResponse = DeactivateBundleResponse
 
 @typing.final
 class GetActiveBundleRequest(google.protobuf.message.Message):
@@ -240,9 +294,9 @@ class LabeledBundle(google.protobuf.message.Message):
     BUNDLE_FIELD_NUMBER: builtins.int
     SHARE_FIELD_NUMBER: builtins.int
     label: builtins.str
-    """Its label: `canary`."""
+    """Its label: `canary` or `shadow`."""
     share: builtins.float
-    """Share of the users whom it answers, 0..1."""
+    """Share of the users whom it answers, 0..1. Of a shadow, share of the recommendations that it answers, too."""
     @property
     def bundle(self) -> global___BundleInfo:
         """The description of the bundle."""

@@ -55,6 +55,11 @@ class BundleServiceStub(object):
                 request_serializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.SerializeToString,
                 response_deserializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.FromString,
                 _registered_method=True)
+        self.DeactivateBundle = channel.unary_unary(
+                '/shortlist.v1.BundleService/DeactivateBundle',
+                request_serializer=shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleRequest.SerializeToString,
+                response_deserializer=shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleResponse.FromString,
+                _registered_method=True)
 
 
 class BundleServiceServicer(object):
@@ -76,17 +81,26 @@ class BundleServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ActivateBundle(self, request, context):
-        """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
-        workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
-        are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
-        what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+        """Gives a label to a bundle: loads it beside what serves, verifies its hashes, replays its golden requests, starts
+        workers, and lets them take over, with the bundles of the other labels as they are. Answers once they take the
+        connections that come from now on; connections that there are stay with the workers before until they come to their age
+        (`connection_age_ms`). No call fails by it. Activating what is active changes nothing. The switch goes on where the
+        caller gives up; calls during another switch are ABORTED. What has which label is remembered across restarts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBackBundle(self, request, context):
-        """Switches back to the bundle that was active before, which is remembered across restarts.
+        """Switches back to the bundle that had a label before, which is remembered across restarts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeactivateBundle(self, request, context):
+        """Takes a label away from the bundle that has it, which is served no longer; a switch like those of `ActivateBundle`.
+        There is always a `stable` bundle. Where no bundle has the label nothing changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +128,11 @@ def add_BundleServiceServicer_to_server(servicer, server):
                     servicer.RollBackBundle,
                     request_deserializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.FromString,
                     response_serializer=shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.SerializeToString,
+            ),
+            'DeactivateBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeactivateBundle,
+                    request_deserializer=shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleRequest.FromString,
+                    response_serializer=shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -225,6 +244,33 @@ class BundleService(object):
             '/shortlist.v1.BundleService/RollBackBundle',
             shortlist_dot_v1_dot_bundle__pb2.RollBackBundleRequest.SerializeToString,
             shortlist_dot_v1_dot_bundle__pb2.RollBackBundleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeactivateBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shortlist.v1.BundleService/DeactivateBundle',
+            shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleRequest.SerializeToString,
+            shortlist_dot_v1_dot_bundle__pb2.DeactivateBundleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,17 +37,26 @@ class BundleServiceStub:
         shortlist.v1.bundle_pb2.ActivateBundleRequest,
         shortlist.v1.bundle_pb2.ActivateBundleResponse,
     ]
-    """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
-    workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
-    are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
-    what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+    """Gives a label to a bundle: loads it beside what serves, verifies its hashes, replays its golden requests, starts
+    workers, and lets them take over, with the bundles of the other labels as they are. Answers once they take the
+    connections that come from now on; connections that there are stay with the workers before until they come to their age
+    (`connection_age_ms`). No call fails by it. Activating what is active changes nothing. The switch goes on where the
+    caller gives up; calls during another switch are ABORTED. What has which label is remembered across restarts.
     """
 
     RollBackBundle: grpc.UnaryUnaryMultiCallable[
         shortlist.v1.bundle_pb2.RollBackBundleRequest,
         shortlist.v1.bundle_pb2.RollBackBundleResponse,
     ]
-    """Switches back to the bundle that was active before, which is remembered across restarts."""
+    """Switches back to the bundle that had a label before, which is remembered across restarts."""
+
+    DeactivateBundle: grpc.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.DeactivateBundleRequest,
+        shortlist.v1.bundle_pb2.DeactivateBundleResponse,
+    ]
+    """Takes a label away from the bundle that has it, which is served no longer; a switch like those of `ActivateBundle`.
+    There is always a `stable` bundle. Where no bundle has the label nothing changes.
+    """
 
 class BundleServiceAsyncStub:
     """Tells what is being served, and switches to other bundles."""
@@ -68,17 +77,26 @@ class BundleServiceAsyncStub:
         shortlist.v1.bundle_pb2.ActivateBundleRequest,
         shortlist.v1.bundle_pb2.ActivateBundleResponse,
     ]
-    """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
-    workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
-    are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
-    what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+    """Gives a label to a bundle: loads it beside what serves, verifies its hashes, replays its golden requests, starts
+    workers, and lets them take over, with the bundles of the other labels as they are. Answers once they take the
+    connections that come from now on; connections that there are stay with the workers before until they come to their age
+    (`connection_age_ms`). No call fails by it. Activating what is active changes nothing. The switch goes on where the
+    caller gives up; calls during another switch are ABORTED. What has which label is remembered across restarts.
     """
 
     RollBackBundle: grpc.aio.UnaryUnaryMultiCallable[
         shortlist.v1.bundle_pb2.RollBackBundleRequest,
         shortlist.v1.bundle_pb2.RollBackBundleResponse,
     ]
-    """Switches back to the bundle that was active before, which is remembered across restarts."""
+    """Switches back to the bundle that had a label before, which is remembered across restarts."""
+
+    DeactivateBundle: grpc.aio.UnaryUnaryMultiCallable[
+        shortlist.v1.bundle_pb2.DeactivateBundleRequest,
+        shortlist.v1.bundle_pb2.DeactivateBundleResponse,
+    ]
+    """Takes a label away from the bundle that has it, which is served no longer; a switch like those of `ActivateBundle`.
+    There is always a `stable` bundle. Where no bundle has the label nothing changes.
+    """
 
 class BundleServiceServicer(metaclass=abc.ABCMeta):
     """Tells what is being served, and switches to other bundles."""
@@ -105,10 +123,11 @@ class BundleServiceServicer(metaclass=abc.ABCMeta):
         request: shortlist.v1.bundle_pb2.ActivateBundleRequest,
         context: _ServicerContext,
     ) -> typing.Union[shortlist.v1.bundle_pb2.ActivateBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.ActivateBundleResponse]]:
-        """Switches to a bundle: loads it beside the one that serves, verifies its hashes, replays its golden requests, starts
-        workers, and lets them take over. Answers once they take the connections that come from now on; connections that there
-        are stay with the bundle before until they come to their age (`connection_age_ms`). No call fails by it. Activating
-        what is active changes nothing. The switch goes on where the caller gives up; calls during another switch are ABORTED.
+        """Gives a label to a bundle: loads it beside what serves, verifies its hashes, replays its golden requests, starts
+        workers, and lets them take over, with the bundles of the other labels as they are. Answers once they take the
+        connections that come from now on; connections that there are stay with the workers before until they come to their age
+        (`connection_age_ms`). No call fails by it. Activating what is active changes nothing. The switch goes on where the
+        caller gives up; calls during another switch are ABORTED. What has which label is remembered across restarts.
         """
 
     @abc.abstractmethod
@@ -117,6 +136,16 @@ class BundleServiceServicer(metaclass=abc.ABCMeta):
         request: shortlist.v1.bundle_pb2.RollBackBundleRequest,
         context: _ServicerContext,
     ) -> typing.Union[shortlist.v1.bundle_pb2.RollBackBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.RollBackBundleResponse]]:
-        """Switches back to the bundle that was active before, which is remembered across restarts."""
+        """Switches back to the bundle that had a label before, which is remembered across restarts."""
+
+    @abc.abstractmethod
+    def DeactivateBundle(
+        self,
+        request: shortlist.v1.bundle_pb2.DeactivateBundleRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[shortlist.v1.bundle_pb2.DeactivateBundleResponse, collections.abc.Awaitable[shortlist.v1.bundle_pb2.DeactivateBundleResponse]]:
+        """Takes a label away from the bundle that has it, which is served no longer; a switch like those of `ActivateBundle`.
+        There is always a `stable` bundle. Where no bundle has the label nothing changes.
+        """
 
 def add_BundleServiceServicer_to_server(servicer: BundleServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

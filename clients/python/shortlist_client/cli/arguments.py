@@ -117,6 +117,33 @@ examples:
 """
 
 
+_BUNDLES_EPILOG = """\
+examples:
+  shortlist bundles
+"""
+
+_ACTIVATE_EPILOG = """\
+examples:
+  shortlist activate films 2                      the bundle that answers
+  shortlist activate films 3 --label canary       one that answers a share of the users
+  shortlist activate films 3 --validate           load and check it, and leave it at that
+
+Loading takes seconds to minutes: --timeout says how long this waits, and the switch goes on where
+it does no longer. A bundle has one label: the canary that is activated as stable is a canary no
+longer.
+"""
+
+_DEACTIVATE_EPILOG = """\
+examples:
+  shortlist deactivate canary
+"""
+
+_ROLL_BACK_EPILOG = """\
+examples:
+  shortlist roll-back
+  shortlist roll-back --label canary
+"""
+
 _OF_WHICH = "of which bundle: stable (the default), canary or shadow"
 
 
@@ -141,6 +168,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_item(subparsers)
     _add_upsert(subparsers)
     _add_delete(subparsers)
+    _add_bundles(subparsers)
+    _add_activate(subparsers)
+    _add_deactivate(subparsers)
+    _add_roll_back(subparsers)
     add_server(parser, before_command=True)
     return parser
 
@@ -290,6 +321,48 @@ def _add_delete(subparsers: Any) -> None:
     )
     parser.set_defaults(run=commands.delete)
     parser.add_argument("items", metavar="ID", nargs="+", help="the items, 1 to 1,000")
+    add_server(parser)
+
+
+def _add_bundles(subparsers: Any) -> None:
+    purpose = "the bundles that there are, and what they are active as"
+    parser = _add_command(subparsers, "bundles", "[options]", purpose, _BUNDLES_EPILOG)
+    parser.set_defaults(run=commands.bundles)
+    add_json(parser)
+    add_server(parser)
+
+
+def _add_activate(subparsers: Any) -> None:
+    parser = _add_command(
+        subparsers,
+        "activate",
+        "(NAME VERSION | --sha256 SHA256) [options]",
+        "what came of activating a bundle",
+        _ACTIVATE_EPILOG,
+    )
+    parser.set_defaults(run=commands.activate)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="name of the bundle")
+    # Not `version`, which is the command's own.
+    parser.add_argument("bundle_version", metavar="VERSION", nargs="?", help="its version")
+    parser.add_argument("--sha256", metavar="SHA256", help="its SHA-256, alone or beside them")
+    parser.add_argument("--validate", action="store_true", help="load and check it, no more")
+    add_label(parser, "as what: stable (the default), canary or shadow")
+    add_server(parser)
+
+
+def _add_deactivate(subparsers: Any) -> None:
+    purpose = "what a label is taken away from"
+    parser = _add_command(subparsers, "deactivate", "LABEL", purpose, _DEACTIVATE_EPILOG)
+    parser.set_defaults(run=commands.deactivate)
+    parser.add_argument("label", metavar="LABEL", help="canary or shadow")
+    add_server(parser)
+
+
+def _add_roll_back(subparsers: Any) -> None:
+    purpose = "what came of activating the bundle before"
+    parser = _add_command(subparsers, "roll-back", "[options]", purpose, _ROLL_BACK_EPILOG)
+    parser.set_defaults(run=commands.roll_back)
+    add_label(parser, _OF_WHICH)
     add_server(parser)
 
 

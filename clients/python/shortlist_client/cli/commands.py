@@ -14,10 +14,13 @@ from shortlist_client.cli.items import ITEMS_MAX, read_items
 from shortlist_client.cli.report import (
     answer_report,
     bundle_report,
+    bundles_report,
     changes_report,
+    identity,
     item_report,
     json_report,
     stats_report,
+    switch_report,
 )
 from shortlist_client.client import Client
 from shortlist_client.connection import TlsOptions
@@ -163,6 +166,41 @@ def delete(options: Namespace) -> str:
     with _open_client(options) as client:
         changes = client.delete_items(options.items)
     return changes_report(changes)
+
+
+def bundles(options: Namespace) -> str:
+    """Run `shortlist bundles`."""
+    with _open_client(options) as client:
+        entries = client.list_bundles()
+    return json_report(entries) if options.json else bundles_report(entries)
+
+
+def activate(options: Namespace) -> str:
+    """Run `shortlist activate`."""
+    with _open_client(options) as client:
+        switch = client.activate_bundle(
+            name=options.name,
+            version=options.bundle_version,
+            sha256=options.sha256,
+            label=options.label,
+            validate_only=options.validate,
+        )
+    if options.validate:
+        return f"{identity(switch.bundle)} can be served"
+    return switch_report(switch, options.label)
+
+
+def deactivate(options: Namespace) -> str:
+    """Run `shortlist deactivate`."""
+    with _open_client(options) as client:
+        previous = client.deactivate_bundle(options.label)
+    return f"{options.label}: none, was {'none' if previous is None else identity(previous)}"
+
+
+def roll_back(options: Namespace) -> str:
+    """Run `shortlist roll-back`."""
+    with _open_client(options) as client:
+        return switch_report(client.roll_back_bundle(label=options.label), options.label)
 
 
 def _open_client(options: Namespace) -> Client:

@@ -13,8 +13,11 @@ from shortlist_client.cli.screen import BOLD, DIM, styled, terminal_width
 from shortlist_client.cli.table import Column, printable, property_lines, table_lines, value_text
 from shortlist_client.explanation import SourceReport, StageOutcome, StageReport
 from shortlist_client.results import (
+    ActiveBundle,
     AnswerInfo,
-    BundleInfo,
+    BundleEntry,
+    BundleId,
+    BundleSwitch,
     CatalogStats,
     FieldInfo,
     ItemChanges,
@@ -27,9 +30,12 @@ from shortlist_client.results import (
 _FIRST_ATTRIBUTES = ("title", "name")
 
 
-def json_report(result: Answer | BundleInfo | CatalogStats | ServedItem) -> str:
+def json_report(
+    result: Answer | ActiveBundle | CatalogStats | ServedItem | tuple[BundleEntry, ...],
+) -> str:
     """Return a result as JSON, its fields named as in `shortlist_client.results`."""
-    return json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_json_value)
+    document = [asdict(one) for one in result] if isinstance(result, tuple) else asdict(result)
+    return json.dumps(document, indent=2, ensure_ascii=False, default=_json_value)
 
 
 def answer_report(answer: Answer) -> str:
@@ -50,7 +56,7 @@ def answer_report(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def bundle_report(bundle: BundleInfo) -> str:
+def bundle_report(bundle: ActiveBundle) -> str:
     """Return the description of a bundle, one property a line."""
     built = bundle.create_time.isoformat(" ", "seconds") if bundle.create_time else "unknown"
     data = bundle.data_name or "unknown"
@@ -67,8 +73,47 @@ def bundle_report(bundle: BundleInfo) -> str:
         "attributes": _fields(bundle.item_attributes),
         "outputs": ", ".join(bundle.ranker_outputs) or "none: no ranker",
         "built with": ", ".join(libraries) or "unknown",
+        **{
+            other.label: f"{identity(other.bundle.id)}, share {_percent(other.share)}"
+            for other in bundle.others
+        },
     }
     return "\n".join(property_lines(properties))
+
+
+def bundles_report(entries: Sequence[BundleEntry]) -> str:
+    """Return the bundles that there are, one a line, and under those that cannot be served why."""
+    columns = [
+        Column(
+            title="bundle",
+            cells=[entry.folder if entry.id is None else identity(entry.id) for entry in entries],
+        ),
+        Column(title="folder", cells=[entry.folder for entry in entries]),
+        Column(
+            title="built",
+            cells=[
+                entry.create_time.isoformat(" ", "seconds") if entry.create_time else "unknown"
+                for entry in entries
+            ],
+        ),
+        Column(title="active as", cells=[", ".join(entry.labels) for entry in entries]),
+    ]
+    header, *rows = table_lines(columns, width_max=terminal_width())
+    problems = [f"{entry.folder}: {entry.problem}" for entry in entries if entry.problem]
+    return "\n".join([styled(header, BOLD), *rows, *map(printable, problems)])
+
+
+def switch_report(switch: BundleSwitch, label: str) -> str:
+    """Return what a label went to, and from what."""
+    if not switch.switched:
+        return f"{label or 'stable'}: {identity(switch.bundle)}, as before"
+    before = "none" if switch.previous is None else identity(switch.previous)
+    return f"{label or 'stable'}: {identity(switch.bundle)}, was {before}"
+
+
+def identity(bundle: BundleId) -> str:
+    """Return the name and the version of a bundle."""
+    return printable(f"{bundle.name} {bundle.version}")
 
 
 def _changes(stats: CatalogStats) -> dict[str, str]:

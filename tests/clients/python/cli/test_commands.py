@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
 from shortlist_client import Filter, attribute
 from shortlist_client.requests import filter_to_proto
 
@@ -140,6 +140,82 @@ def test_the_other_commands_call_their_methods(
         attributes=["*"],
         strict=True,
     )
+
+
+def test_a_label_may_be_named(shortlist: Callable[..., int], fake_server: FakeServer) -> None:
+    assert shortlist("item", "50", "--label", "canary") == 0
+    assert shortlist("stats", "--label", "shadow") == 0
+    item, stats = [call.request for call in fake_server.received]
+    assert item == catalog_pb2.GetItemRequest(item_id="50", bundle_label="canary")
+    assert stats == catalog_pb2.GetCatalogStatsRequest(bundle_label="shadow")
+
+
+def test_bundles_are_listed_activated_and_taken_away(
+    shortlist: Callable[..., int], fake_server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (
+        types_pb2.BundleId(name="films", version=version, sha256=version * 64)
+        for version in ("1", "2")
+    )
+    fake_server.script(
+        bundle_pb2.ListBundlesResponse(
+            bundles=[
+                bundle_pb2.BundleEntry(folder="a", id=one, active=True, labels=["stable"]),
+                bundle_pb2.BundleEntry(folder="b", problem="manifest.json: cannot be parsed"),
+            ]
+        )
+    )
+    assert shortlist("bundles") == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in listed] == [
+        ["bundle", "folder", "built", "active", "as"],
+        ["films", "1", "a", "unknown", "stable"],
+        ["b", "b", "unknown"],
+        ["b:", "manifest.json:", "cannot", "be", "parsed"],
+    ]
+    switched = bundle_pb2.ActivateBundleResponse(bundle=two, previous=one, switched=True)
+    for arguments, response, printed in (
+        ("activate films 2", switched, "stable: films 2, was films 1"),
+        (
+            f"activate --sha256 {'2' * 64} --label canary",
+            bundle_pb2.ActivateBundleResponse(bundle=two, switched=True),
+            "canary: films 2, was none",
+        ),
+        (
+            "activate films 2 --label canary",
+            bundle_pb2.ActivateBundleResponse(bundle=two),
+            "canary: films 2, as before",
+        ),
+        (
+            "activate films 2 --validate",
+            bundle_pb2.ActivateBundleResponse(bundle=two),
+            "films 2 can be served",
+        ),
+        (
+            "deactivate canary",
+            bundle_pb2.DeactivateBundleResponse(previous=two),
+            "canary: none, was films 2",
+        ),
+        ("deactivate shadow", bundle_pb2.DeactivateBundleResponse(), "shadow: none, was none"),
+        (
+            "roll-back --label canary",
+            bundle_pb2.RollBackBundleResponse(bundle=one, previous=two),
+            "canary: films 1, was films 2",
+        ),
+    ):
+        fake_server.script(response)
+        assert shortlist(*arguments.split()) == 0
+        assert capsys.readouterr().out.strip() == printed
+    requests = [call.request for call in fake_server.received[1:]]
+    assert requests == [
+        bundle_pb2.ActivateBundleRequest(name="films", version="2"),
+        bundle_pb2.ActivateBundleRequest(sha256="2" * 64, label="canary"),
+        bundle_pb2.ActivateBundleRequest(name="films", version="2", label="canary"),
+        bundle_pb2.ActivateBundleRequest(name="films", version="2", validate_only=True),
+        bundle_pb2.DeactivateBundleRequest(label="canary"),
+        bundle_pb2.DeactivateBundleRequest(label="shadow"),
+        bundle_pb2.RollBackBundleRequest(label="canary"),
+    ]
 
 
 def test_filters_and_explanations_go_with_every_command_that_has_them(
