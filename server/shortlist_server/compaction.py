@@ -139,6 +139,10 @@ class Compactor:
         except (ShortlistError, OSError, RuntimeError) as error:
             logger.error("changes are not folded in: %s", error)
             return "failed"
+        except Exception:
+            # Whatever it was: the next time may be better, and nobody else would tell of it.
+            logger.exception("changes are not folded in")
+            return "failed"
         if taken < made["revision"]:
             logger.error(
                 "changes are not folded in: expected to serve revision %d, got %d",
@@ -184,8 +188,9 @@ class Compactor:
         if self._given_up:
             raise SwitchUnderWay
         try:
-            answer: dict[str, Any] = json.loads(output)
-        except ValueError:
+            # The last line is its answer: libraries may have said something before.
+            answer: dict[str, Any] = json.loads(output.splitlines()[-1])
+        except (ValueError, IndexError):
             raise RuntimeError(f"the process that folds ended by {child.returncode}") from None
         if "refused" in answer:
             raise ShortlistError(answer["refused"])

@@ -42,6 +42,11 @@ class BundleWriter:
             BundleError: `out` exists and is not to be replaced, or is something else than a bundle.
         """
         self.out = out.absolute()
+        if not self.out.exists():
+            # A writer that was killed between its two renames has left the bundle beside its place.
+            for old in _left(self.out, "replaced"):
+                old.rename(self.out)
+                break
         if self.out.exists():
             if not replace:
                 raise BundleError(
@@ -57,9 +62,8 @@ class BundleWriter:
 
     def __enter__(self) -> BundleWriter:
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        for left in self.out.parent.glob(f".{self.out.name}.writing-*"):
-            if not _is_running(left.name.rpartition("-")[2]):
-                shutil.rmtree(left)
+        for left in (*_left(self.out, "writing"), *_left(self.out, "replaced")):
+            shutil.rmtree(left)
         self.folder.mkdir()
         return self
 
@@ -161,7 +165,8 @@ class BundleWriter:
 
     def _put_in_place(self) -> None:
         # A folder cannot be renamed over one that is not empty. Between the two renames no bundle
-        # is at `out`; a kill in between leaves the old one, whole, beside it.
+        # is at `out`; a kill in between leaves the old one, whole, beside it, and the next writer
+        # puts it back.
         old = self.out.parent / f".{self.out.name}.replaced-{os.getpid()}"
         if self.out.exists():
             self.out.rename(old)
@@ -184,6 +189,15 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _left(out: Path, how: str) -> list[Path]:
+    """Return the folders beside a place that a writer to it has left that is no longer there."""
+    return [
+        folder
+        for folder in out.parent.glob(f".{out.name}.{how}-*")
+        if not _is_running(folder.name.rpartition("-")[2])
+    ]
 
 
 def _is_running(pid: str) -> bool:

@@ -74,6 +74,30 @@ def test_killed_export_leaves_no_bundle_and_the_next_one_clears_up(tmp_path: Pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "spec"]
 
 
+def test_bundle_that_a_killed_writer_has_moved_aside_is_put_back(tmp_path: Path) -> None:
+    spec = tiny_world.write_spec(tmp_path / "spec")
+    export_bundle(spec, tmp_path / "b", version="1")
+    program = (
+        "import pathlib, sys\n"
+        "from shortlist_exporters.export import export_bundle\n"
+        "export_bundle(*map(pathlib.Path, sys.argv[1:]), version='2', replace=True)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, spec, tmp_path / "b"],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"SHORTLIST_FAULT_POINT": "bundle.before_rename:1"},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "b").exists()
+    with pytest.raises(BundleError, match="already exists"):
+        BundleWriter(tmp_path / "b")
+    assert open_bundle(tmp_path / "b").manifest.version == "1"
+    export_bundle(spec, tmp_path / "b", version="2", replace=True)
+    assert open_bundle(tmp_path / "b").manifest.version == "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "spec"]
+
+
 def test_folder_of_a_writer_that_still_runs_is_left_alone(tmp_path: Path) -> None:
     busy = tmp_path / f".b.writing-{os.getppid()}"
     busy.mkdir()
