@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ bench-memory: $(VENV)/.installed ## Measure the memory of one worker and of four
 
 soak: $(VENV)/.installed ## Load the server for 15 minutes; fails if it takes ever more memory, files or threads.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py; end=$$?; $(BIN)/python benchmarks/report.py; exit $$end
+
+bench-text: $(VENV)/.installed ## Measure what is found by text, beside BM25, and what it costs.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_search.py
 
 evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
 	$(BIN)/python benchmarks/tutorial.py

@@ -30,6 +30,7 @@ QUERIES = [
     types.Query(user=types.UserQuery()),
     types.Query(items=types.ItemsQuery(item_ids=["i1", "i2"])),
     types.Query(embedding=types.Embedding(values=[0.5] * 8)),
+    types.Query(text="a heist in a dream"),
 ]
 YEARS = types.RangeCondition(attribute="year", at_least=types.Value(int64_value=1990))
 DRAMA = types.ContainsCondition(attribute="genres", value=types.Value(string_value="Drama"))

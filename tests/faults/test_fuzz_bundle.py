@@ -135,14 +135,14 @@ def rich_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mutated_bundles_are_refused_by_name_or_served(
-    tiny_bundle: Path, rich_bundle: Path, tmp_path: Path
+    tiny_bundle: Path, rich_bundle: Path, text_bundle: Path, tmp_path: Path
 ) -> None:
     begin, counts, wrong = time.monotonic(), Counter[str](), list[str]()
     with ThreadPoolExecutor(CHILDREN) as pool:
         loading = [
             pool.submit(
                 load,
-                [tiny_bundle, rich_bundle],
+                [tiny_bundle, rich_bundle, text_bundle],
                 tmp_path / str(first),
                 range(first, COUNT, CHILDREN),
             )
