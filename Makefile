@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
-	  --editable '.[server,export,otel,channelz,bench,dev]'
+	  --editable '.[server,export,otel,channelz,llm,redis,bench,dev]'
 	touch $@
 
 $(VENV)-protos/.installed: constraints-protos.txt
@@ -89,7 +89,7 @@ check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and 
 	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server,otel,channelz,object-store,postgres,replay export server,export,otel,channelz,bench,dev; do \
+	for extras in server,otel,channelz,object-store,postgres,replay,llm,redis export server,export,otel,channelz,llm,redis,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/; s/,.*//'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \
