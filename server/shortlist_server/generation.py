@@ -33,6 +33,7 @@ from shortlist_server.index.layers import ItemSearch
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
+from shortlist_server.llm.prompt import PromptInvalid, rerank_prompt
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
@@ -117,6 +118,7 @@ def load_generation(folder: Path, options: GenerationOptions | None = None) -> G
 
 def _load(folder: Path, options: GenerationOptions) -> Generation:
     bundle = open_bundle(folder)
+    _check_prompts(bundle)
     models = load_models(bundle)
     probe_models(bundle, models)
     parity = replay(bundle, models)
@@ -144,6 +146,15 @@ def _load(folder: Path, options: GenerationOptions) -> Generation:
         monitor=monitor,
         parity=parity,
     )
+
+
+def _check_prompts(bundle: Bundle) -> None:
+    if (prompts := bundle.manifest.prompts) is None:
+        return
+    try:
+        rerank_prompt(bundle.prompts["rerank"])
+    except PromptInvalid as error:
+        raise BundleCorrupt(f"{prompts.rerank}: {error}") from error
 
 
 def _ranker_feeds(bundle: Bundle, ranker: LoadedModel) -> dict[str, NDArray[Any]]:
@@ -207,6 +218,7 @@ class FunnelBuilder:
             sources=self._sources,
             ranker=self._ranker and self._ranker.of_items(items.feeds, items.item_ids),
             shares=shares,
+            prompts=self._bundle.prompts,
         )
 
 

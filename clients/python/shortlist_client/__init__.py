@@ -50,6 +50,7 @@ from shortlist_client.explanation import (
     DegradedReason,
     ModelInputs,
     RequestWarning,
+    RerankInfo,
     Selection,
     ShortfallReason,
     SourcePosition,
@@ -69,6 +70,7 @@ from shortlist_client.options import (
     Popularity,
     RecentHistory,
     RecommendRequest,
+    Rerank,
     Source,
 )
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
@@ -164,6 +166,8 @@ __all__ = [
     "RecommendRequest",
     "Recommendations",
     "RequestWarning",
+    "Rerank",
+    "RerankInfo",
     "RevisionNotReached",
     "ScopeMissing",
     "ScoredItem",

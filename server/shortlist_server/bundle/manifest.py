@@ -278,6 +278,13 @@ class Sources(Section):
         return self
 
 
+class Prompts(Section):
+    """How language models are asked about the items of this bundle; see `docs/reranking.md`."""
+
+    rerank: FileName
+    """TOML template of how candidates are put in order."""
+
+
 class Users(Section):
     """Known users: their features and what they have seen."""
 
@@ -296,6 +303,7 @@ SECTIONS: dict[str, type[Section]] = {
     "popularity": Popularity,
     "users": Users,
     "sources": Sources,
+    "prompts": Prompts,
 }
 """The sections that this version knows, by name."""
 
@@ -402,6 +410,11 @@ class Manifest(Part):
     def sources(self) -> Sources | None:
         """The sources of candidates, if the bundle says."""
         return self._section("sources", Sources)
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """The prompts for language models, if the bundle has its own."""
+        return self._section("prompts", Prompts)
 
     def _section(self, name: str, kind: type[SectionT]) -> SectionT | None:
         body = self.sections.get(name)

@@ -64,6 +64,9 @@ class Metrics:
             "degraded", "Parts of the funnel that answers did without.", "stage", "reason"
         )
         self._answers = self._counter("answers", "Answers by the bundle that gave them.", "label")
+        self._violations = self._counter(
+            "rerank_violations", "Answers of language models by what was wrong with them.", "kind"
+        )
         self._short = self._counter("short_lists", "Answers of too few items.", "reason")
         self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
         self._shadows = self._counter(
@@ -128,6 +131,9 @@ class Metrics:
                 self._of(self._searches, plan.kind).inc()
         for degradation in answer.degraded:
             self._of(self._degraded, degradation.stage, degradation.reason.value).inc()
+        if answer.reranked is not None:
+            for violation in answer.reranked.violations:
+                self._of(self._violations, violation).inc()
         if answer.shortfall is not None:
             self._of(self._short, answer.shortfall.value).inc()
         if answer.cold_start is not None:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Nearest, Options, Popular, SourceOptions
+from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import (
     Answer,
     Degradation,
@@ -83,6 +84,19 @@ def test_an_answer_is_counted_by_what_it_was_made_of(generation: Generation) -> 
         for one in (answer, answer_of(generation, "nobody", Options(limit=4, candidate_count=8)))
     )
     assert found["shortlist_candidates_sum",] == wanted
+
+
+def test_what_was_wrong_with_orders_of_language_models_is_counted(generation: Generation) -> None:
+    answer = answer_of(generation, "u3", Options(limit=4))
+    said = Reranked(
+        plan="", failure=DegradedReason.LLM_INVALID_OUTPUT, violations=("foreign", "missing")
+    )
+    metrics = Metrics()
+    metrics.answered(replace(answer, reranked=said), "stable")
+    metrics.answered(replace(answer, reranked=replace(said, violations=("foreign",))), "stable")
+    found = samples(metrics)
+    assert found["shortlist_rerank_violations_total", "foreign"] == 2
+    assert found["shortlist_rerank_violations_total", "missing"] == 1
 
 
 def test_recall_is_shown_by_bucket() -> None:
