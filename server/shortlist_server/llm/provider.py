@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
@@ -83,7 +83,7 @@ class Provider(LanguageModel, Protocol):
         *,
         deadline_s: float,
         on_usage: Callable[[TokenUsage], None] | None = None,
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; `on_usage` learns what it cost, if the provider says."""
 
     async def close(self) -> None:
