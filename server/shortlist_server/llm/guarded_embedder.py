@@ -68,9 +68,10 @@ class GuardedTextEmbedder:
         return points.copy()
 
     async def close(self) -> None:
-        """Cancel what is under way, and close the provider's connections."""
+        """Cancel what is under way, and close the connections."""
         await self._guard.close()
         await self._provider.close()
+        await self._cache.close()
 
     async def _embed(
         self,

@@ -45,7 +45,7 @@ class GuardedLanguageModel:
         Args:
             provider: What is called. `close` closes it.
             options: How much it is trusted.
-            cache: Keeps answers; may be shared. `close` leaves it open.
+            cache: Keeps answers. `close` closes it.
             budget: What calls cost is paid from; may be shared.
             observer: Counts calls; None where nobody asks.
             settings: What answers depend on beside the model's identity, as its temperature.
@@ -149,9 +149,10 @@ class GuardedLanguageModel:
             counted.outcome = "OK"
 
     async def close(self) -> None:
-        """Cancel what is under way, and close the provider's connections."""
+        """Cancel what is under way, and close the connections."""
         await self._guard.close()
         await self._provider.close()
+        await self._cache.close()
 
     async def _kept(self, key: bytes, schema: Mapping[str, Any]) -> Completion | None:
         (kept,) = await self._cache.get([key])
