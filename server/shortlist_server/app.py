@@ -14,6 +14,7 @@ from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
+from shortlist_server.funnel.stages import Reranker
 from shortlist_server.generation import Generation, GenerationOptions
 from shortlist_server.labels import LabeledGenerations, ServingSet, unchanging
 from shortlist_server.live import LiveGeneration
@@ -42,7 +43,11 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
         filter_cache_bytes=config.filter_cache_bytes,
         recall_share=config.recall_share,
         recall_cpu_share=config.recall_cpu_share,
-        shares=Shares(sources=config.source_share, diversity=config.diversity_share),
+        shares=Shares(
+            sources=config.source_share,
+            rerank=config.rerank.share,
+            diversity=config.diversity_share,
+        ),
     )
 
 
@@ -230,6 +235,7 @@ def build_server(
     live: LiveGeneration | None = None,
     tracing: Tracing | None = None,
     shared: Shared | None = None,
+    reranker: Reranker | None = None,
 ) -> Server:
     """Return a server that does not listen yet; call it inside the event loop.
 
@@ -242,6 +248,7 @@ def build_server(
         live: The stable generation, following its store; None where its items do not change.
         tracing: Makes spans; None where there are none.
         shared: What the process has together with others; None where it serves alone.
+        reranker: Has a language model put candidates in order; None where there is none.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
@@ -254,6 +261,7 @@ def build_server(
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
             shadow=_shadow(config, loaded, compute, metrics),
+            reranker=reranker,
         ),
         catalog=CatalogService(
             serving=generations.stable,

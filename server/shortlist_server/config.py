@@ -17,6 +17,7 @@ from pydantic_settings import (
 
 from shortlist_server.config_llm import LlmConfig, TextEmbedderConfig
 from shortlist_server.config_origin import ENV_PREFIX, check_file, origin_of
+from shortlist_server.config_rerank import RerankConfig
 from shortlist_server.errors import ConfigError
 
 WORKERS_CONNECTION_AGE_S = 30.0
@@ -34,7 +35,7 @@ class ServerConfig(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
-    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder")
+    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder", "rerank")
     """Fields with fields of their own: set in the file or by the environment, not by flags."""
 
     bundle: Path | None = None
@@ -286,6 +287,9 @@ class ServerConfig(BaseSettings):
 
     text_embedder: TextEmbedderConfig | None = None
     """A section: what turns texts into points, see there. None, the default, has none."""
+
+    rerank: RerankConfig = RerankConfig()
+    """A section: how the language model puts candidates in order, see docs/reranking.md."""
 
     @field_validator("otel_endpoint")
     @classmethod

@@ -23,6 +23,7 @@ from shortlist_server.config import ServerConfig
 from shortlist_server.labels import LabeledGenerations, load_generations
 from shortlist_server.language_models import make_language_models
 from shortlist_server.observability.metrics import Metrics
+from shortlist_server.rerankers import make_reranker
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import refuse_early
 from shortlist_server.telemetry import make_tracing
@@ -89,7 +90,7 @@ class ServingProcess:
 
         Raises:
             CatalogError: the store of the live catalogue cannot be used.
-            ConfigError: a file of the configuration cannot be used.
+            ConfigError: a file of the configuration, or the prompt in it, cannot be used.
             MissingExtra: what logging requests, tracing, channelz or a language model needs is not
                 installed.
         """
@@ -122,6 +123,7 @@ class ServingProcess:
             self._live,
             self._tracing,
             shared,
+            make_reranker(config, self.language_models.llm),
         )
 
     async def start(self, begin: float) -> int:
