@@ -18,7 +18,9 @@ from shortlist_server import app
 from shortlist_server.config import ServerConfig
 from shortlist_server.generation import Generation, load_generation
 from shortlist_server.labels import LabeledGenerations
+from shortlist_server.language_models import make_language_models
 from shortlist_server.observability.metrics import Metrics
+from shortlist_server.rerankers import make_reranker
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.telemetry import make_tracing
 
@@ -108,6 +110,7 @@ class RunningServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=30)  # type: ignore[arg-type, return-value]
 
     async def _start(self, generation: Generation | LabeledGenerations) -> str:
+        self._models = make_language_models(self.config)
         self._server = app.build_server(
             self.config,
             generation,
@@ -116,6 +119,7 @@ class RunningServer:
             live=self.live,
             tracing=self.tracing,
             shared=self._shared,
+            reranker=make_reranker(self.config, self._models.llm),
         )
         return f"127.0.0.1:{await self._server.start()}"
 
@@ -126,6 +130,7 @@ class RunningServer:
         if self._loop.is_closed():
             return
         self.drain()
+        self._call(self._models.close())
         self.compute.close()
         if self.live is not None:
             self.live.close()

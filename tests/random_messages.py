@@ -60,6 +60,7 @@ class RandomMessages:
             "attributes": lambda: draw.choice(("title", "year", "genres", "*", "nowhere")),
             "attribute": lambda: draw.choice(("title", "year", "genres")),
             "feature": lambda: draw.choice(("user.segment", "context.hour", "")),
+            "passes": lambda: draw.choice((0, 1, 2)),
             "action": lambda: draw.choice(("", "view", "like")),
             "nanos": lambda: draw.randrange(10**9),
             "rating": lambda: draw.uniform(0, 5),

@@ -20,6 +20,10 @@ def recommend(**fields: Any) -> Call:
     return "Recommend", pb.RecommendRequest(**({"query": USER} | fields))
 
 
+def rerank(**fields: Any) -> Call:
+    return recommend(rerank=types.RerankOptions(**fields))
+
+
 def filtered(**kind: Any) -> Call:
     return recommend(filter=types.Filter(**kind))
 

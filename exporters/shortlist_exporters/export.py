@@ -87,7 +87,8 @@ def export_bundle(
                 "columns": _columns(writer, "items", items.columns),
             },
             "vocabularies": _vocabularies(spec, vocabularies, writer),
-            "sections": _sections(spec, models, users, interactions, writer),
+            "sections": _sections(spec, models, users, interactions, writer)
+            | _prompts(spec, folder, writer),
         }
         with step("golden requests"):
             manifest["golden"] = write_golden(
@@ -306,6 +307,19 @@ def _sections(
             "seen_rows": writer.array("users/seen_rows.npy", seen),
         }
     return sections
+
+
+def _prompts(spec: Spec, folder: Path, writer: BundleWriter) -> dict[str, Any]:
+    if spec.prompts is None:
+        return {}
+    source, name = folder / spec.prompts.rerank, "prompts/rerank.toml"
+    try:
+        text = source.read_bytes()
+    except OSError as error:
+        raise SpecError(f"prompts.rerank: {source}: cannot be read: {error.strerror}") from error
+    writer.path(name).write_bytes(text)
+    # Not required: a server that asks no language model answers without it.
+    return {"prompts": {"required": False, "rerank": name}}
 
 
 def _seen(

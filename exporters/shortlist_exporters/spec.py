@@ -105,6 +105,13 @@ class GoldenSpec(Part):
     origin: str
 
 
+class PromptsSpec(Part):
+    """How language models are asked about the items."""
+
+    rerank: str
+    """TOML template of how candidates are put in order, see `docs/reranking.md`."""
+
+
 class IndexSpec(Part):
     """How the HNSW index is built."""
 
@@ -136,6 +143,8 @@ class Spec(Part):
     """Where candidates come from for requests that name no sources: as in the bundle, see
     `docs/bundle.md`. Absent: the items nearest to the query embedding.
     """
+    prompts: PromptsSpec | None = None
+    """The bundle's own prompts for language models; absent: the server's."""
     index: IndexSpec = IndexSpec()
     golden: GoldenSpec | None = None
 

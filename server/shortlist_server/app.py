@@ -17,6 +17,7 @@ from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
+from shortlist_server.funnel.stages import Reranker
 from shortlist_server.generation import Generation, GenerationOptions
 from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
@@ -47,7 +48,11 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
         recall_share=config.recall_share,
         recall_cpu_share=config.recall_cpu_share,
         text_cache_count=config.text_cache_count,
-        shares=Shares(sources=config.source_share, diversity=config.diversity_share),
+        shares=Shares(
+            sources=config.source_share,
+            rerank=config.rerank.share,
+            diversity=config.diversity_share,
+        ),
     )
 
 
@@ -259,6 +264,7 @@ def build_server(
     live: LiveGenerations | None = None,
     tracing: Tracing | None = None,
     shared: Shared | None = None,
+    reranker: Reranker | None = None,
 ) -> Server:
     """Return a server that does not listen yet; call it inside the event loop.
 
@@ -271,6 +277,7 @@ def build_server(
         live: The generations, following their store; None where their items do not change.
         tracing: Makes spans; None where there are none.
         shared: What the process has together with others; None where it serves alone.
+        reranker: Has a language model put candidates in order; None where there is none.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
@@ -283,6 +290,7 @@ def build_server(
             recorder=recorder,
             observe=None if metrics is None else metrics.answered,
             shadow=_shadow(config, generations.shadow, compute, metrics),
+            reranker=reranker,
         ),
         catalog=CatalogService(
             catalogs=_catalogs(loaded, generations, live),

@@ -94,6 +94,8 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
         if name == "check":
             command.add_argument("--json", action="store_true", help="print the report as JSON")
         for field_name, field in config_type.model_fields.items():
+            if field_name in config_type.SECTIONS:
+                continue
             default = "required" if field.is_required() else f"default {field.default}"
             command.add_argument(
                 f"--{field_name.replace('_', '-')}",
@@ -300,17 +302,23 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
 
 
 def _show_config(config: Any, parsed: argparse.Namespace) -> int:
+    # Sections are the last of the fields: what follows a section in TOML is part of it.
+    _show_fields(config, "")
+    return 0
+
+
+def _show_fields(config: Any, section: str) -> None:
     for name, field in type(config).model_fields.items():
         print(f"# {' '.join((field.description or '').split())}")
         value = getattr(config, name)
         if value is None:  # TOML has no null
-            print(f"# {name} is not set\n")
-            continue
-        print(
-            f"{name} = "
-            f"{json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)}\n"
-        )
-    return 0
+            print(f"# {section}{name} is not set\n")
+        elif hasattr(type(value), "model_fields"):
+            print(f"[{name}]\n")
+            _show_fields(value, f"{name}.")
+        else:
+            value = str(value) if isinstance(value, Path) else value
+            print(f"{name} = {json.dumps(value, ensure_ascii=False)}\n")
 
 
 if __name__ == "__main__":

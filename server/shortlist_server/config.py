@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -17,11 +15,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from shortlist_server.config_llm import LlmConfig, TextEmbedderConfig
+from shortlist_server.config_origin import ENV_PREFIX, check_file, origin_of
+from shortlist_server.config_rerank import RerankConfig
 from shortlist_server.errors import ConfigError
 
 WORKERS_CONNECTION_AGE_S = 30.0
 COMPACT_AT = 50_000
-ENV_PREFIX = "SHORTLIST_SERVER_"
 
 
 class ServerConfig(BaseSettings):
@@ -30,8 +30,14 @@ class ServerConfig(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
+    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder", "rerank")
+    """Fields with fields of their own: set in the file or by the environment, not by flags."""
 
     bundle: Path | None = None
     """Folder of the bundle to serve. None, the default, serves the newest of `bundles`, or what was
@@ -294,6 +300,15 @@ class ServerConfig(BaseSettings):
     `channelz`.
     """
 
+    llm: LlmConfig | None = None
+    """A section: the language model, see docs/language-models.md. None, the default, has none."""
+
+    text_embedder: TextEmbedderConfig | None = None
+    """A section: what turns texts into points, see there. None, the default, has none."""
+
+    rerank: RerankConfig = RerankConfig()
+    """A section: how the language model puts candidates in order, see docs/reranking.md."""
+
     @field_validator("otel_endpoint")
     @classmethod
     def _collector(cls, endpoint: str | None) -> str | None:
@@ -373,7 +388,7 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
             where it came from.
     """
     if file is not None:
-        _check_file(file)
+        check_file(file)
 
     # pydantic-settings takes the file's name from the class, not from the call.
     class Config(ServerConfig):
@@ -384,39 +399,19 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(str(step) for step in problem["loc"])
-        raise ConfigError(f"{name} ({_origin(name, file, flags)}): {problem['msg']}") from error
+        raise ConfigError(f"{name} ({origin_of(name, file, flags)}): {problem['msg']}") from error
     if config.bundle is None and config.bundles is None:
-        where = _origin("bundle", file, flags)
+        where = origin_of("bundle", file, flags)
         raise ConfigError(f"bundle ({where}): expected a folder, or `bundles`, got none")
     if config.bundles is not None:
-        where = _origin("bundles", file, flags)
+        where = origin_of("bundles", file, flags)
         if config.workers == 0:
             raise ConfigError(f"bundles ({where}): expected workers of 1 or more beside it, got 0")
         if config.state_dir is None:
             raise ConfigError(f"bundles ({where}): expected state_dir beside it, got none")
     if config.compact_at:
-        where = _origin("compact_at", file, flags)
+        where = origin_of("compact_at", file, flags)
         for name in ("catalog_store", "state_dir"):
             if getattr(config, name) is None:
                 raise ConfigError(f"compact_at ({where}): expected {name} beside it, got none")
     return config
-
-
-def _check_file(file: Path) -> None:
-    try:
-        tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: expected TOML: {error}") from error
-
-
-def _origin(name: str, file: Path | None, flags: dict[str, Any]) -> str:
-    variable = ENV_PREFIX + name.upper()
-    if name in flags:
-        return f"flag --{name.replace('_', '-')}"
-    if variable in os.environ:
-        return f"environment variable {variable}"
-    if file is not None and name in tomllib.loads(file.read_text(encoding="utf-8")):
-        return str(file)
-    return f"set it by --{name.replace('_', '-')}, {variable} or the configuration file"

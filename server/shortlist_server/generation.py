@@ -38,6 +38,7 @@ from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
 from shortlist_server.index.vector_index import Metric
 from shortlist_server.llm.language_model import TextEmbedder
+from shortlist_server.llm.prompt import PromptInvalid, rerank_prompt
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
 from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
@@ -146,6 +147,7 @@ def _load(
     folder: Path, options: GenerationOptions, compacted: bool, monitor: RecallMonitor | None
 ) -> Generation:
     bundle = open_bundle(folder, compacted=compacted)
+    _check_prompts(bundle)
     models = load_models(bundle)
     probe_models(bundle, models)
     parity = replay(bundle, models)
@@ -184,6 +186,15 @@ def _load(
         monitor=monitor,
         parity=parity,
     )
+
+
+def _check_prompts(bundle: Bundle) -> None:
+    if (prompts := bundle.manifest.prompts) is None:
+        return
+    try:
+        rerank_prompt(bundle.prompts["rerank"])
+    except PromptInvalid as error:
+        raise BundleCorrupt(f"{prompts.rerank}: {error}") from error
 
 
 def _ranker_feeds(bundle: Bundle, ranker: LoadedModel) -> dict[str, NDArray[Any]]:
@@ -249,6 +260,7 @@ class FunnelBuilder:
             ranker=self._ranker and self._ranker.of_items(items.feeds, items.item_ids),
             shares=shares,
             has_texts=items.texts is not None,
+            prompts=self._bundle.prompts,
         )
 
 

@@ -31,8 +31,10 @@ from shortlist_server.compaction import (
 )
 from shortlist_server.config import ServerConfig
 from shortlist_server.labels import LabeledGenerations, load_generations
+from shortlist_server.language_models import make_language_models
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.metrics import Metrics
+from shortlist_server.rerankers import make_reranker
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import refuse_early
 from shortlist_server.telemetry import make_tracing
@@ -72,7 +74,8 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
         BundleError: the bundle cannot be served.
         ConfigError: the address cannot be bound, or not without TLS; a file of certificates or keys
             cannot be used; or requests cannot be logged.
-        MissingExtra: what logging requests, tracing or channelz needs is not installed.
+        MissingExtra: what logging requests, tracing, channelz or a language model needs is not
+            installed.
     """
     begin = time.perf_counter()
     refuse_early(config)
@@ -85,6 +88,7 @@ async def serve(config: ServerConfig, ready: Callable[[int], None] = lambda port
     await stopping.wait()
     logger.info("stopping: health is NOT_SERVING, calls in flight finish")
     await serving.server.drain()
+    await serving.language_models.close()
     serving.close()
     logger.info("stopped")
 
@@ -104,8 +108,9 @@ class ServingProcess:
 
         Raises:
             CatalogError: the store of the live catalogue cannot be used.
-            ConfigError: a file of the configuration cannot be used.
-            MissingExtra: what logging requests, tracing or channelz needs is not installed.
+            ConfigError: a file of the configuration, or the prompt in it, cannot be used.
+            MissingExtra: what logging requests, tracing, channelz or a language model needs is not
+                installed.
         """
         self._config = config
         self._loaded = loaded
@@ -127,6 +132,7 @@ class ServingProcess:
             watch(
                 self.metrics, generation, self._compute, self._recorder, self._live, self._tracing
             )
+        self.language_models = make_language_models(config, self.metrics)
         self.server = build_server(
             config,
             loaded,
@@ -136,6 +142,7 @@ class ServingProcess:
             self._live,
             self._tracing,
             shared,
+            make_reranker(config, self.language_models.llm),
         )
 
     @property

@@ -91,3 +91,9 @@ def check_refused(stub: recommendation_pb2_grpc.RecommendationServiceStub) -> An
         assert errors_pb2.ErrorReason.Value(f"ERROR_REASON_{reason}")
 
     return check
+
+
+@pytest.fixture(params=["Recommend", "StreamRecommend"])
+def how(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name

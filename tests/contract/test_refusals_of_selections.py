@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from request_messages import (
     KINDS,
     LONG,
@@ -16,6 +17,7 @@ from request_messages import (
     cap,
     pin,
     recommend,
+    rerank,
     select,
 )
 from shortlist.v1 import recommendation_pb2 as pb
@@ -244,6 +246,28 @@ CASES = [
         "query",
         "one of user, items, embedding, text",
         "none",
+    ),
+    # What a language model is to do.
+    (rerank(candidate_count=-1), "OUT_OF_RANGE", "rerank.candidate_count", "2..100", "-1"),
+    (rerank(candidate_count=1), "OUT_OF_RANGE", "rerank.candidate_count", "2..100", "1"),
+    (rerank(candidate_count=101), "OUT_OF_RANGE", "rerank.candidate_count", "2..100", "101"),
+    (rerank(passes=-1), "OUT_OF_RANGE", "rerank.passes", "1..2", "-1"),
+    (rerank(passes=3), "OUT_OF_RANGE", "rerank.passes", "1..2", "3"),
+    (rerank(timeout=Duration()), "OUT_OF_RANGE", "rerank.timeout", "more than 0", "0 s"),
+    (rerank(timeout=Duration(nanos=-1)), "OUT_OF_RANGE", "rerank.timeout", "more than 0", "-1e-09"),
+    (
+        rerank(timeout=Duration(seconds=1, nanos=10**9)),
+        "INVALID_VALUE",
+        "rerank.timeout.nanos",
+        "0..999999999",
+        "1000000000",
+    ),
+    (
+        rerank(timeout=Duration(seconds=1, nanos=-1)),
+        "INVALID_VALUE",
+        "rerank.timeout.nanos",
+        "0..999999999",
+        "-1",
     ),
     # Queries.
     (

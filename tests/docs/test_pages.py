@@ -31,6 +31,7 @@ import grpc
 import pytest
 from conftest import RunningServer
 from google.protobuf import json_format
+from llm_stub import Asked, LlmStub
 from shortlist.v1 import errors_pb2, recommendation_pb2, recommendation_pb2_grpc, types_pb2
 from shortlist_client.cli import main
 from shortlist_exporters.export import export_bundle
@@ -50,6 +51,7 @@ RUN = (
     "exclusions",
     "filters",
     "recall",
+    "reranking",
     "selection",
     "sources",
     "text-search",
@@ -175,6 +177,10 @@ def reading(text: str, folder: Path) -> Iterator[Reader]:
     if "examples/plots.csv" in text:
         add_plots(folder)
     settings = declared(text, "server.toml")
+    model = LlmStub()
+    model.rule = oldest_first
+    if "llm" in settings:
+        settings["llm"]["base_url"] = model.openai_url
     if "catalog_store" in settings:
         settings["catalog_store"] = str(folder / settings["catalog_store"])
     config = ServerConfig.model_validate({"bundle": folder / "bundle", **settings})
@@ -187,6 +193,21 @@ def reading(text: str, folder: Path) -> Iterator[Reader]:
         reader.close()
         server.stop()
         generation.close()
+        model.close()
+
+
+def oldest_first(asked: Asked) -> Any:
+    """What the language model of the pages answers."""
+    films = sorted(asked.data["candidates"], key=lambda film: film["attributes"]["year"])
+    assert asked.schema is not None
+    if asked.schema["properties"]["order"]["items"]["type"] == "string":
+        return {"order": [film["handle"] for film in films]}
+    return {
+        "order": [
+            {"handle": film["handle"], "reason": f"From {film['attributes']['year']}."}
+            for film in films
+        ]
+    }
 
 
 @pytest.mark.parametrize("page", RUN)

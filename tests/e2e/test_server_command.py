@@ -230,6 +230,35 @@ def test_shown_configuration_is_toml_that_comes_to_the_same(
     assert run("show-config", "--config", tmp_path / "again.toml").stdout == shown
 
 
+def test_sections_are_shown_without_secrets(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "server.toml").write_text(
+        f'bundle = "{tiny_bundle}"\n[llm]\nprovider = "gemini"\nmodel = "m"\nkey_env = "MY_KEY"\n'
+    )
+    secrets = {"MY_KEY": "sk-secret-314159", "SHORTLIST_SERVER_LLM__MODEL": "another"}
+    shown = run("show-config", "--config", tmp_path / "server.toml", **secrets).stdout
+    section = tomllib.loads(shown)["llm"]
+    assert (section["model"], section["key_env"], section["retries_max"]) == (
+        "another",
+        "MY_KEY",
+        2,
+    )
+    assert "# llm.base_url is not set" in shown
+    assert "sk-secret-314159" not in shown
+    (tmp_path / "again.toml").write_text(shown)
+    assert run("show-config", "--config", tmp_path / "again.toml").stdout == shown
+
+
+def test_a_key_that_is_not_there_is_found_before_it_serves(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "server.toml").write_text(
+        f'bundle = "{tiny_bundle}"\n[llm]\nprovider = "gemini"\nmodel = "m"\nkey_env = "NO_KEY"\n'
+    )
+    ended = run("serve", "--config", tmp_path / "server.toml", "--listen", "127.0.0.1:0")
+    assert ended.returncode == 1
+    assert "llm.key_env: environment variable NO_KEY: expected a key" in ended.stderr
+
+
 def test_help_teaches_every_setting() -> None:
     text = run("serve", "--help").stdout
     assert "--compute-threads" in text

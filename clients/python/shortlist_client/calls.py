@@ -13,12 +13,13 @@ from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 from shortlist_client import responses, results
 from shortlist_client.call import Call, checked_request_id, own_timeout_s
 from shortlist_client.filters import Filter
-from shortlist_client.options import Cap, PinnedItem, Source
+from shortlist_client.options import Cap, PinnedItem, Rerank, Source
 from shortlist_client.queries import FeatureValue, Query, User
 from shortlist_client.requests import (
     exclusions_to_proto,
     filter_to_proto,
     query_to_proto,
+    rerank_to_proto,
     retrieval_to_proto,
     selection_to_proto,
     sources_to_proto,
@@ -55,6 +56,7 @@ def recommend(
     pinned_items: Sequence[PinnedItem | str] | None = None,
     temperature: float | None = None,
     seed: int | None = None,
+    rerank: Rerank | None = None,
     attributes: Collection[str] | None = None,
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
@@ -105,6 +107,7 @@ def recommend(
             exp(score / temperature): 0..1e6, on the scale of the scores. None: 0, the best first.
         seed: Of that draw, 64 bits: the same request with it gets the same answer. None: the
             server's choice, in `info.seed`.
+        rerank: Has a language model put the first of the ranked candidates in order. None: no.
         attributes: Names of the item attributes to return; `["*"]` returns all. None: none.
         context: Features of the situation, by the name that the bundle declares under `context.`.
         output_weights: Weights of the ranker's outputs in the ranking score. Outputs not named
@@ -143,6 +146,7 @@ def recommend(
                 temperature=temperature,
                 seed=seed,
             ),
+            rerank=rerank_to_proto(rerank),
             attributes=optional_texts(attributes, "attributes"),
             output_weights=weights_to_proto(output_weights),
             strict=optional_flag(strict, "strict"),

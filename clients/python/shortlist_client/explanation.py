@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shortlist_client.options import Cap, PinnedItem, Source
+from shortlist_client.options import Cap, PinnedItem, Rerank, Source
 from shortlist_client.values import AttributeValue
 
 
@@ -112,7 +112,7 @@ class Degradation:
     """Something that was left out of an answer, which is right all the same."""
 
     stage: str
-    """`retrieval` for a source, `diversity`, ..."""
+    """`retrieval` for a source, `rerank`, `diversity`, ..."""
     source: str
     """Empty where it is not about a source."""
     reason: DegradedReason
@@ -126,7 +126,43 @@ class DegradedReason(StrEnum):
     """Its share of the time budget was gone, or too little for it was left."""
     FAILED = "FAILED"
     """The server's log tells more under the request's id."""
+    LLM_TIMEOUT = "LLM_TIMEOUT"
+    """The language model had not answered when its time was over."""
+    LLM_INVALID_OUTPUT = "LLM_INVALID_OUTPUT"
+    """Its answer was not what it was asked for."""
+    LLM_UNAVAILABLE = "LLM_UNAVAILABLE"
+    """It cannot be reached, refuses calls or failed; or the server has none."""
+    LLM_BREAKER_OPEN = "LLM_BREAKER_OPEN"
+    """It has failed often of late, and is not asked for a while."""
+    LLM_BUDGET_EXCEEDED = "LLM_BUDGET_EXCEEDED"
+    """There was no time, no money or no place among the calls under way left for it."""
+    LLM_BLOCKED = "LLM_BLOCKED"
+    """The provider's safety filter held its answer back."""
     UNRECOGNIZED = "UNRECOGNIZED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankInfo:
+    """What a language model was asked that put candidates in order, and what it cost."""
+
+    prompt: str
+    """Name and version of the prompt."""
+    model: str
+    """Provider and model."""
+    item_ids: tuple[str, ...]
+    """The candidates that it was shown, in its order. Empty where its order was not taken."""
+    left_out_count: int
+    """Candidates that it left out, the last of `item_ids`."""
+    pass_count: int
+    """How many of its answers count."""
+    seed: int
+    """Of the order in which it was shown the candidates."""
+    input_token_count: int
+    output_token_count: int
+    price: float
+    """In the currency of the server's configured prices; 0 where it has none."""
+    violations: tuple[str, ...]
+    """What was wrong with its answers, by name: `foreign`, `duplicate`, `missing`, ..."""
 
 
 class ColdStartBasis(StrEnum):
@@ -169,6 +205,8 @@ class AnsweredQuery:
     exact: bool
     budget_ms: float
     """The time that the call had when it arrived."""
+    rerank: Rerank | None = None
+    """What was asked of a language model. None: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,31 @@ class PinnedItem:
     """0 for the first, less than `limit`. None: the first free place."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerank:
+    """Has a language model put the first of the ranked candidates in order.
+
+    Its order is taken only if it is one of these candidates, in time; else `info.degraded` says why
+    the order of ranking stands.
+    """
+
+    candidate_count: int | None = None
+    """How many it is shown, best first, 2..100. None: 20."""
+    subset: bool | None = None
+    """Whether it may leave some out, which then stand behind the others. None: False."""
+    reasons: bool | None = None
+    """Whether it says why each item suits: `rerank_reason`. None: False."""
+    passes: int | None = None
+    """How many times it is asked, at the same time and with the candidates in another order, 1..2;
+    the mean position counts. None: 1."""
+    timeout_s: float | None = None
+    """Longest wait for it. None: the server's share of the deadline, which is the longest in any
+    case."""
+    seed: int | None = None
+    """Of the order in which it is shown the candidates, 64 bits. None: one that depends on them
+    alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class CatalogItem:
     """An item to be written."""
@@ -154,6 +179,7 @@ class RecommendRequest:
     pinned_items: Sequence[PinnedItem | str] | None = None
     temperature: float | None = None
     seed: int | None = None
+    rerank: Rerank | None = None
     attributes: Collection[str] | None = None
     context: Mapping[str, FeatureValue] | None = None
     output_weights: Mapping[str, float] | None = None

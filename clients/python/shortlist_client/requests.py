@@ -26,12 +26,14 @@ from shortlist_client.options import (
     PinnedItem,
     Popularity,
     RecentHistory,
+    Rerank,
     Source,
     Text,
 )
 from shortlist_client.queries import Embedding, Event, FeatureValue, Items, Query, User
 from shortlist_client.values import (
     count,
+    duration_to_proto,
     flag,
     int64,
     invalid,
@@ -357,6 +359,25 @@ def _pinned_items_to_proto(
             )
         )
     return messages
+
+
+def rerank_to_proto(rerank: Rerank | None) -> types_pb2.RerankOptions | None:
+    """Return the message of what a language model is to do; None where none is asked."""
+    if rerank is None:
+        return None
+    if not isinstance(rerank, Rerank):
+        raise invalid("rerank", "a Rerank", rerank)
+    seed, timeout_s = rerank.seed, rerank.timeout_s
+    message = types_pb2.RerankOptions(
+        candidate_count=count(rerank.candidate_count, "rerank.candidate_count"),
+        subset=optional_flag(rerank.subset, "rerank.subset"),
+        reasons=optional_flag(rerank.reasons, "rerank.reasons"),
+        passes=count(rerank.passes, "rerank.passes"),
+        seed=None if seed is None else int64(seed, "rerank.seed"),
+    )
+    if timeout_s is not None:
+        message.timeout.CopyFrom(duration_to_proto(timeout_s, "rerank.timeout"))
+    return message
 
 
 def _optional_text(value: str | None, field: str) -> str:

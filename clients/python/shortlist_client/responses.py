@@ -173,6 +173,8 @@ def _item_from_proto(item: types_pb2.ScoredItem) -> results.ScoredItem:
         diversity_position=item.diversity_position if item.HasField("diversity_position") else None,
         model_inputs=values_from_proto(item.model_inputs),
         attributes=values_from_proto(item.attributes),
+        rerank_position=item.rerank_position if item.HasField("rerank_position") else None,
+        rerank_reason=item.rerank_reason,
     )
 
 
@@ -213,12 +215,39 @@ def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
         ),
         catalog_revision=info.catalog_revision,
         bundle_label=info.bundle_label,
+        rerank=_rerank_from_proto(info.rerank) if info.HasField("rerank") else None,
     )
 
 
 def bundle_id_from_proto(bundle: types_pb2.BundleId) -> results.BundleId:
     """Return the identity of a bundle."""
     return results.BundleId(name=bundle.name, version=bundle.version, sha256=bundle.sha256)
+
+
+def _rerank_from_proto(rerank: types_pb2.RerankInfo) -> explanation.RerankInfo:
+    return explanation.RerankInfo(
+        prompt=rerank.prompt,
+        model=rerank.model,
+        item_ids=tuple(rerank.item_ids),
+        left_out_count=rerank.left_out_count,
+        pass_count=rerank.pass_count,
+        seed=rerank.seed,
+        input_token_count=rerank.input_token_count,
+        output_token_count=rerank.output_token_count,
+        price=rerank.price,
+        violations=tuple(rerank.violations),
+    )
+
+
+def _asked_from_proto(rerank: types_pb2.RerankOptions) -> options.Rerank:
+    return options.Rerank(
+        candidate_count=rerank.candidate_count,
+        subset=rerank.subset,
+        reasons=rerank.reasons,
+        passes=rerank.passes,
+        timeout_s=_milliseconds(rerank.timeout) / 1e3 if rerank.HasField("timeout") else None,
+        seed=rerank.seed if rerank.HasField("seed") else None,
+    )
 
 
 def _stage_from_proto(stage: types_pb2.StageReport) -> explanation.StageReport:
@@ -278,6 +307,7 @@ def _answered_from_proto(query: types_pb2.AnsweredQuery) -> explanation.Answered
         ef=query.ef or None,
         exact=query.exact,
         budget_ms=_milliseconds(query.budget),
+        rerank=_asked_from_proto(query.rerank) if query.HasField("rerank") else None,
     )
 
 

@@ -17,6 +17,7 @@ from shortlist_client.explanation import (
     Degradation,
     ModelInputs,
     RequestWarning,
+    RerankInfo,
     ShortfallReason,
     SourcePosition,
     SourceReport,
@@ -42,8 +43,8 @@ class StreamedRecommendations:
     """Best first, without repetition."""
     info: AnswerInfo
     refinement: str
-    """What refined it since the one before: `diversity`. Empty for the first list, which is in the
-    order of ranking."""
+    """What refined it since the one before: `diversity`, `rerank`. Empty for the first list, which
+    is in the order of ranking."""
     last: bool
     """Whether this is the last list: what `recommend` would have returned."""
 
@@ -114,6 +115,10 @@ class ScoredItem:
     `explain`."""
     attributes: dict[str, AttributeValue]
     """The attributes asked for, by name. One that the item has no value for is absent."""
+    rerank_position: int | None = None
+    """After the language model. None where it was not shown the item, or not listened to."""
+    rerank_reason: str = ""
+    """Why the item suits, as the language model says: untrusted text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +156,8 @@ class AnswerInfo:
     """Revision of the catalogue that was answered from; 0 where nothing was ever changed."""
     bundle_label: str = "stable"
     """Label of the bundle that answered: `stable` or `canary`."""
+    rerank: RerankInfo | None = None
+    """What a language model was asked. None where it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TypeAlias
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from shortlist.v1 import types_pb2
 
@@ -33,6 +34,8 @@ _INT32_MAX = 2**31 - 1
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # The years 1 to 9999, all that a Timestamp may hold.
 _TIME_S_MIN, _TIME_S_MAX = -62_135_596_800, 253_402_300_799
+# 10,000 years, all that a Duration may hold.
+_DURATION_S_MAX = 315_576_000_000
 
 
 def value_to_proto(value: object, field: str) -> types_pb2.Value:
@@ -93,6 +96,25 @@ def time_to_proto(time: object, field: str) -> Timestamp:
         raise _out_of_range(field, "a time in the years 1 to 9999, in seconds since 1970", time)
     whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
     return Timestamp(seconds=whole, nanos=microseconds * 1_000)
+
+
+def duration_to_proto(seconds: object, field: str) -> Duration:
+    """Return the message of a time span.
+
+    Args:
+        seconds: The span.
+        field: Where it stands in the request, for errors.
+
+    Raises:
+        InvalidValue: It is no finite number.
+        OutOfRange: It is longer than a Duration may be.
+    """
+    span = number(seconds, field)
+    if abs(span) > _DURATION_S_MAX:
+        raise _out_of_range(field, f"at most {_DURATION_S_MAX:,} s", seconds)
+    duration = Duration()
+    duration.FromNanoseconds(int(span * 1e9))
+    return duration
 
 
 def text(value: object, field: str) -> str:

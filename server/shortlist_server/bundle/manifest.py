@@ -21,6 +21,7 @@ from shortlist_server.bundle.sections import (
     Compaction,
     FileName,
     Index,
+    Prompts,
     Scalar,
     Section,
     Sources,
@@ -227,6 +228,7 @@ SECTIONS: dict[str, type[Section]] = {
     "sources": Sources,
     "compaction": Compaction,
     "texts": Texts,
+    "prompts": Prompts,
 }
 """The sections that this version knows, by name."""
 
@@ -352,6 +354,11 @@ class Manifest(Part):
     def texts(self) -> Texts | None:
         """The text embeddings of the items, if the bundle has them."""
         return self._section("texts", Texts)
+
+    @property
+    def prompts(self) -> Prompts | None:
+        """The prompts for language models, if the bundle has its own."""
+        return self._section("prompts", Prompts)
 
     def _section(self, name: str, kind: type[SectionT]) -> SectionT | None:
         body = self.sections.get(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from shortlist_server.bundle.writer import MANIFEST, file_sha256
 from shortlist_server.errors import BundleCorrupt, BundleMissing, BundleUnsupported
 
 MANIFEST_BYTES_MAX = 16 << 20
+TEXT_BYTES_MAX = 64 << 10
 MAGNITUDE_MAX = 1e15
 """Largest component of an embedding: products and sums of them stay finite in float32."""
 
@@ -85,6 +86,8 @@ class Bundle:
     popularity: PopularityList | None
     users: UserTable | None
     """Rows of items in it, and in `popularity`, are those of the export."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """The bundle's own prompts for language models, by what they are for: templates, unread."""
     texts: TextTable | None = None
     folded: FoldedChanges | None = None
     """How the items came from those of the export; None where they are those."""
@@ -137,6 +140,7 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
             f"{items.embeddings}: expected vectors of length 1 (metric cosine), got others"
         )
     popularity, users, compaction = manifest.popularity, manifest.users, manifest.compaction
+    prompts = manifest.prompts
     texts = None if manifest.texts is None else _read_texts(arrays, manifest.texts)
     item_ids = arrays.ids(items.ids, manifest.item_count)
     folded = None
@@ -164,6 +168,7 @@ def open_bundle(folder: Path, *, compacted: bool = False) -> Bundle:
         else _read_users(arrays, users.ids, users.columns, users.seen_offsets, users.seen_rows),
         texts=texts,
         folded=folded,
+        prompts={} if prompts is None else {"rerank": _read_text(folder, manifest, prompts.rerank)},
     )
 
 
@@ -286,6 +291,17 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
             raise BundleCorrupt(
                 f"{name}: expected sha256 {expected.sha256}, got {got}; copy the bundle again"
             )
+
+
+def _read_text(folder: Path, manifest: Manifest, name: str) -> str:
+    if name not in manifest.files:
+        raise BundleCorrupt(f"{name}: expected to be listed in the manifest's files")
+    if (size := manifest.files[name].size_bytes) > TEXT_BYTES_MAX:
+        raise BundleCorrupt(f"{name}: expected at most {TEXT_BYTES_MAX} bytes, got {size}")
+    try:
+        return (folder / name).read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise BundleCorrupt(f"{name}: expected UTF-8, got {error.reason}") from error
 
 
 def _read_popularity(arrays: ArrayReader, files: Popularity) -> PopularityList:

@@ -105,6 +105,13 @@ class Embedder(Part):
     """
 
 
+class Prompts(Section):
+    """How language models are asked about the items of this bundle; see `docs/reranking.md`."""
+
+    rerank: FileName
+    """TOML template of how candidates are put in order."""
+
+
 class Texts(Section):
     """Items as points by what their texts mean, to be found by texts."""
 

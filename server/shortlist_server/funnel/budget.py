@@ -65,6 +65,8 @@ class Shares:
 
     sources: float = 0.6
     """Sources beside the first one that has answered."""
+    rerank: float = 0.8
+    """The language model; what comes after it has the rest."""
     diversity: float = 0.9
 
 

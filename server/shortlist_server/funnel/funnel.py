@@ -7,7 +7,7 @@ begins and reports what it did. Nothing here knows a framework, and no stage kno
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,9 +24,10 @@ from shortlist_server.funnel.budget import Budget, Shares, Trace
 from shortlist_server.funnel.compose import Composer
 from shortlist_server.funnel.gather import Gatherer
 from shortlist_server.funnel.options import Options, SourceOptions
+from shortlist_server.funnel.reranking import Ranked, Reranked, checked, replayed, report
 from shortlist_server.funnel.resolve import default_sources, resolve, shown
-from shortlist_server.funnel.select import ordered, short_list, weighted_sum
-from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker
+from shortlist_server.funnel.select import reordered, short_list, weighted_sum
+from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker, RerankQuery
 from shortlist_server.funnel.types import (
     Answer,
     Candidates,
@@ -54,6 +55,7 @@ class Funnel:
         ranker: Ranker | None,
         shares: Shares,
         has_texts: bool = False,
+        prompts: Mapping[str, str] | None = None,
     ) -> None:
         """Take the stages.
 
@@ -65,6 +67,7 @@ class Funnel:
             ranker: None where the bundle has none: the list is then in order of retrieval.
             shares: How the budget is split.
             has_texts: Whether items can be found by their texts.
+            prompts: The bundle's own prompts for language models, by what they are for.
         """
         self._catalog = catalog
         self._encoder = encoder
@@ -73,35 +76,79 @@ class Funnel:
         self._ranker = ranker
         self._has_texts = has_texts
         self._composer = Composer(catalog, encoder, share=shares.diversity)
+        self._rerank_share = shares.rerank
+        self._prompts = prompts or {}
 
     def recommend(self, query: Query, options: Options, budget: Budget) -> Answer:
-        """Run the whole funnel."""
+        """Run the whole funnel, without a language model: for that, `selected` comes after what
+        is awaited.
+        """
+        return self.selected(self.ranked(query, options, budget))
+
+    def ranked(self, query: Query, options: Options, budget: Budget) -> Ranked:
+        """Run the funnel as far as the candidates are ranked."""
         trace = Trace(budget)
         self._check_weights(options)
         options = _with_seed(options)
         resolved, encoded = self._encode(query, options, trace)
         candidates = self._retrieve(resolved, encoded, options, trace)
-        ranking = self._rank(resolved, encoded, candidates, options, trace)
-        return self._select(resolved, encoded, candidates, ranking, options, trace)
+        return Ranked(
+            resolved=resolved,
+            encoded=encoded,
+            candidates=candidates,
+            ranking=self._rank(resolved, encoded, candidates, options, trace),
+            options=options,
+            trace=trace,
+        )
+
+    def to_rerank(self, ranked: Ranked) -> RerankQuery:
+        """Return what a language model is asked before `selected`."""
+        rerank, budget = ranked.options.rerank, ranked.trace.budget
+        assert rerank is not None
+        left_s = (budget.share_end_ns(self._rerank_share) - budget.now_ns()) / 1e9
+        return RerankQuery(
+            query=ranked.resolved,
+            catalog=self._catalog,
+            rows=ranked.shown(ranked.order()),
+            options=rerank,
+            template=self._prompts.get("rerank", ""),
+            deadline_s=left_s if rerank.timeout_s is None else min(left_s, rerank.timeout_s),
+        )
+
+    def selected(self, ranked: Ranked, reranked: Reranked | None = None) -> Answer:
+        """Make the list.
+
+        Args:
+            ranked: Of this funnel.
+            reranked: What a language model said; None where none was asked.
+        """
+        replay = ranked.options.replay
+        if replay is not None and ranked.options.rerank is not None:
+            reranked = replayed(ranked, self._catalog.rows(replay.reranked_item_ids))
+        return self._select(ranked, reranked)
 
     def stream(self, query: Query, options: Options, budget: Budget) -> Iterator[Step]:
         """Run the whole funnel; yields the list in the order of ranking as soon as there is one,
-        and each refinement of it.
+        and each refinement of it, but for the last one where a language model makes it.
         """
-        trace = Trace(budget)
-        self._check_weights(options)
-        options = _with_seed(options)
-        resolved, encoded = self._encode(query, options, trace)
-        candidates = self._retrieve(resolved, encoded, options, trace)
-        ranking = self._rank(resolved, encoded, candidates, options, trace)
+        ranked = self.ranked(query, options, budget)
+        asked = options.rerank is not None
         refinement = ""
         if options.selection.diversity:
             refinement = "diversity"
-            plain = replace(options, selection=replace(options.selection, diversity=0.0))
-            first = self._select(resolved, encoded, candidates, ranking, plain, trace.fork())
-            yield Step(answer=first, refinement="", last=False)
-        answer = self._select(resolved, encoded, candidates, ranking, options, trace)
-        yield Step(answer=answer, refinement=refinement, last=True)
+            plain = replace(
+                ranked.options, selection=replace(ranked.options.selection, diversity=0.0)
+            )
+            first = replace(ranked, options=plain, trace=ranked.trace.fork())
+            yield Step(answer=self._select(first), refinement="", last=False)
+        final = replace(ranked, trace=ranked.trace.fork()) if asked else ranked
+        answer = self._select(final)
+        yield Step(
+            answer=answer,
+            refinement=refinement,
+            last=not asked,
+            ranked=ranked if asked else None,
+        )
 
     def waits(self, query: Query, options: Options) -> bool:
         """Whether a source of such a request may wait for something outside this process."""
@@ -118,10 +165,18 @@ class Funnel:
         trace = Trace(budget)
         resolved, encoded = self._encode(query, options, trace)
         candidates = self._retrieve(resolved, encoded, options, trace)
+        found = Ranked(
+            resolved=resolved,
+            encoded=encoded,
+            candidates=candidates,
+            ranking=Ranking(),
+            options=options,
+            trace=trace,
+        )
         if options.limit:
-            return self._select(resolved, encoded, candidates, Ranking(), options, trace)
-        options = replace(options, limit=most_candidates(resolved, candidates, options))
-        answer = self._select(resolved, encoded, candidates, Ranking(), options, trace)
+            return self._select(found)
+        limit = most_candidates(resolved, candidates, options)
+        answer = self._select(replace(found, options=replace(options, limit=limit)))
         if len(resolved.sources) > 1 and answer.shortfall is Shortfall.SOURCES_EXHAUSTED:
             # Several sources find some items together: nobody asked for the sum.
             return replace(answer, shortfall=None)
@@ -144,9 +199,15 @@ class Funnel:
         resolved, encoded = self._encode(query, options, trace)
         trace.budget.check("ranking")
         candidates = self._named(encoded, self._catalog.rows(wanted))
-        ranking = self._rank(resolved, encoded, candidates, options, trace, named=True)
-        answer = self._select(resolved, encoded, candidates, ranking, options, trace)
-        return replace(answer, unknown_item_ids=unknown, shortfall=None)
+        ranked = Ranked(
+            resolved=resolved,
+            encoded=encoded,
+            candidates=candidates,
+            ranking=self._rank(resolved, encoded, candidates, options, trace, named=True),
+            options=options,
+            trace=trace,
+        )
+        return replace(self._select(ranked), unknown_item_ids=unknown, shortfall=None)
 
     # The stages, in order.
 
@@ -255,27 +316,26 @@ class Funnel:
                 weights=weights,
             )
 
-    def _select(
-        self,
-        resolved: ResolvedQuery,
-        encoded: EncodedQuery,
-        candidates: Candidates,
-        ranking: Ranking,
-        options: Options,
-        trace: Trace,
-    ) -> Answer:
-        selection = options.selection
-        seed = None if selection.exploration is None else selection.exploration.seed
+    def _select(self, ranked: Ranked, reranked: Reranked | None = None) -> Answer:
+        resolved, encoded, candidates = ranked.resolved, ranked.encoded, ranked.candidates
+        options, trace = ranked.options, ranked.trace
+        exploration = options.selection.exploration
+        seed = None if exploration is None else exploration.seed
+        degraded = candidates.degraded
+        order = None
+        if reranked is not None:
+            order = ranked.order()
+            rows = ranked.shown(order)
+            reranked = checked(reranked, rows)
+            degraded += report(reranked, len(rows), trace)
         with trace.stage("select", len(candidates.rows)) as stage:
-            order = ordered(
-                candidates.rows,
-                candidates.scores if ranking.scores is None else ranking.scores,
-                score_min=selection.score_min,
-                exploration=selection.exploration,
-                seed=seed or 0,
-            )
+            order = order or ranked.order()
+            if reranked is not None and len(reranked.rows):
+                order = reordered(order, candidates.rows, reranked.rows)
             composed = self._composer.compose(candidates.rows, order, resolved.pins, options, trace)
-            items = short_list(candidates, ranking, order, composed.places, composed.diversified)
+            items = short_list(
+                candidates, ranked.ranking, order, composed.places, composed.diversified
+            )
             stage.items_out = len(items.rows)
             stage.plan = f"best {len(items.rows)}" if seed is None else f"drawn with seed {seed}"
         warnings = resolved.warnings
@@ -296,13 +356,16 @@ class Funnel:
             attributes=resolved.attributes,
             stages=tuple(trace.reports),
             sources=candidates.reports,
-            degraded=(*candidates.degraded, *composed.degraded),
+            degraded=(*degraded, *composed.degraded),
             cold_start=cold_start_basis(resolved, encoded),
             warnings=warnings,
             shortfall=shortfall(candidates, order, resolved, len(items.rows), options.limit),
-            weights=ranking.weights,
+            weights=ranked.ranking.weights,
             seed=seed,
-            explanation=explanation(resolved, encoded, items, ranking, self._encoder, self._ranker)
+            reranked=reranked,
+            explanation=explanation(
+                resolved, encoded, items, ranked.ranking, self._encoder, self._ranker
+            )
             if options.explain
             else None,
         )

@@ -118,6 +118,24 @@ class SelectionOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RerankOptions:
+    """What a language model is asked to do with the first of the ranked candidates."""
+
+    candidate_count: int = 20
+    """How many it is shown, at most: 2..100."""
+    subset: bool = False
+    """Whether it may leave some out, which then stand behind the others."""
+    reasons: bool = False
+    """Whether it is asked why each item suits."""
+    passes: int = 1
+    """How many times it is asked, in different orders: 1 or 2."""
+    timeout_s: float | None = None
+    """Longest wait, in seconds; None: as long as its share of the budget lasts."""
+    seed: int | None = None
+    """Seed of the order in which candidates are shown; None: one that depends on them alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """What an earlier run of the same request decided by the clock, so as not to decide again."""
 
@@ -129,6 +147,8 @@ class Replay:
     """Stages that were left out."""
     ranking_chunk: int | None = None
     """Candidates ranked at once."""
+    reranked_item_ids: tuple[str, ...] = ()
+    """The items that the language model was shown, in its order; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +171,8 @@ class Options:
     sources: tuple[SourceOptions, ...] = ()
     """Empty: the bundle's own list."""
     selection: SelectionOptions = SelectionOptions()
+    rerank: RerankOptions | None = None
+    """None: no language model is asked."""
     attributes: tuple[str, ...] = ()
     """Item attributes to return; `*` means all."""
     output_weights: Mapping[str, float] = field(default_factory=dict)

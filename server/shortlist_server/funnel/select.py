@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ class Order:
     """Those of them that reach the least score, in the order that counts."""
     keys: NDArray[np.float64]
     """float64 [candidates]: what that order is by."""
+    reranked: Rows | None = None
+    """int64 [candidates]: position of each place after the language model, -1 where it was not
+    shown it; None where its order was not taken, or not asked for.
+    """
 
 
 def ordered(
@@ -60,6 +64,31 @@ def ordered(
     if score_min is not None:
         places = places[wide[places] >= score_min]
     return Order(scores=wide, ranked=ranked, explored=explored, places=places, keys=keys)
+
+
+def reordered(order: Order, rows: Rows, reranked: Rows) -> Order:
+    """Return an order in which some candidates have changed places among themselves.
+
+    Each takes the position, and the key, of the one whose place it takes: all others stay where
+    they are.
+
+    Args:
+        order: The order before.
+        rows: The candidates, int64 [candidates].
+        reranked: Some of those that stand for the list, in their new order: int64 [n], without
+            repetition.
+    """
+    place_of = {row: place for place, row in enumerate(rows.tolist())}
+    moved = np.array([place_of[row] for row in reranked.tolist()], np.int64)
+    slots = np.isin(order.places, moved)
+    before = order.places[slots]
+    places, keys = order.places.copy(), order.keys.copy()
+    places[slots] = moved
+    keys[moved] = order.keys[before]
+    positions = np.full(len(rows), -1, np.int64)
+    standing = order.ranked if order.explored is None else order.explored
+    positions[moved] = _positions(standing)[before]
+    return replace(order, places=places, keys=keys, reranked=positions)
 
 
 def placed(chosen: Sequence[int], pins: Sequence[tuple[int, int | None]], limit: int) -> list[int]:
@@ -115,6 +144,7 @@ def short_list(
         candidate_positions=taken,
         ranking_positions=_positions(order.ranked)[taken],
         exploration_positions=None if order.explored is None else _positions(order.explored)[taken],
+        rerank_positions=None if order.reranked is None else order.reranked[taken],
         diversity_positions=None
         if diversified is None
         else _positions(np.array(diversified, np.int64), len(candidates.rows))[taken],

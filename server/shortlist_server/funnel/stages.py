@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from shortlist_server.funnel.allowed import Allowed, Selection
 from shortlist_server.funnel.arrays import Floats, Rows
 from shortlist_server.funnel.filter import Filter
-from shortlist_server.funnel.options import SourceSettings
+from shortlist_server.funnel.options import RerankOptions, SourceSettings
+from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import EncodedQuery, FeatureValue, Found, ResolvedQuery
 
 Checkpoint = Callable[[], None]
@@ -65,6 +66,9 @@ class Catalog(Protocol):
         Raises:
             UnknownAttribute: there is none.
         """
+
+    def attribute(self, name: str, row: int) -> FeatureValue | None:
+        """Return an attribute of the item at a row, or None where it has no value."""
 
     def attribute_codes(self, name: str, row: int) -> Sequence[Any]:
         """Return the values of an item's attribute, as what can be compared: none, one or, where
@@ -192,3 +196,33 @@ class Ranker(Protocol):
         self, query: ResolvedQuery, rows: Rows, retrieval_scores: Floats | None
     ) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, NDArray[Any]]]:
         """Return what was fed for the query, [1, ...], and for each item, [n, ...], by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankQuery:
+    """What a language model is to put in order."""
+
+    query: ResolvedQuery
+    catalog: Catalog
+    rows: Rows
+    """The candidates that it is shown, in the order that they have, int64 [n], without repetition:
+    0 or more.
+    """
+    options: RerankOptions
+    template: str
+    """The bundle's own prompt; empty where it has none."""
+    deadline_s: float
+    """Time from now until its answer is no use any more, in seconds; 0 or less where it is no use
+    to ask.
+    """
+
+
+class Reranker(Protocol):
+    """Has a language model put candidates in order."""
+
+    async def rerank(self, ask: RerankQuery) -> Reranked:
+        """Return the candidates in its order, or say why the order that they have stands.
+
+        It has ended when `ask.deadline_s` is over, and raises nothing but CancelledError, for which
+        it ends the call of the model.
+        """

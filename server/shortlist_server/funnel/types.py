@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from shortlist_server.funnel.allowed import Allowed
 from shortlist_server.funnel.arrays import NO_ROWS, Floats, Rows
 from shortlist_server.funnel.options import SourceOptions
+
+if TYPE_CHECKING:
+    from shortlist_server.funnel.reranking import Ranked, Reranked
 
 FeatureValue = (
     str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float] | Sequence[bool]
@@ -247,6 +250,12 @@ class DegradedReason(Enum):
 
     OUT_OF_TIME = "OUT_OF_TIME"
     FAILED = "FAILED"
+    LLM_TIMEOUT = "LLM_TIMEOUT"
+    LLM_INVALID_OUTPUT = "LLM_INVALID_OUTPUT"
+    LLM_UNAVAILABLE = "LLM_UNAVAILABLE"
+    LLM_BREAKER_OPEN = "LLM_BREAKER_OPEN"
+    LLM_BUDGET_EXCEEDED = "LLM_BUDGET_EXCEEDED"
+    LLM_BLOCKED = "LLM_BLOCKED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,6 +326,10 @@ class ShortList:
     """Position by score."""
     exploration_positions: Rows | None
     """Position after exploration; None where there was none."""
+    rerank_positions: Rows | None
+    """Position after the language model, -1 for items that it was not shown; None where its order
+    was not taken, or not asked for.
+    """
     diversity_positions: Rows | None
     """Position after diversity and caps, -1 for pinned items; None where there were neither."""
 
@@ -353,6 +366,8 @@ class Answer:
     """Weights of the ranker's outputs; empty where nothing was ranked."""
     seed: int | None
     """Of the exploration; None where there was none."""
+    reranked: Reranked | None = None
+    """What the language model made of the candidates; None where none was to be asked."""
     explanation: Explanation | None = None
     unknown_item_ids: tuple[str, ...] = ()
     """Ids that were asked for (`rank`) and are not in the catalogue."""
@@ -366,3 +381,7 @@ class Step:
     refinement: str
     """What it has been refined by since the one before; empty for the first."""
     last: bool
+    ranked: Ranked | None = None
+    """Set where a language model is to be asked, and the last list made of this; see
+    `Funnel.selected`.
+    """

@@ -33,6 +33,10 @@ class Completion:
     value: Mapping[str, Any]
     """The object, valid by the schema that was asked for."""
     usage: TokenUsage
+    cost: float = 0.0
+    """What it cost, in the currency of the configured prices; 0 where they are not known."""
+    cached: bool = False
+    """Whether it was answered before, and cost nothing now."""
 
 
 class LanguageModelError(ShortlistError):
@@ -42,9 +46,14 @@ class LanguageModelError(ShortlistError):
 
     Attributes:
         reason: Why, as stage reports and metrics name it.
+        usage: What the attempt cost; None if the provider did not say.
     """
 
     reason: ClassVar[str]
+
+    def __init__(self, message: str, *, usage: TokenUsage | None = None) -> None:
+        super().__init__(message)
+        self.usage = usage
 
 
 class LlmTimeout(LanguageModelError):
@@ -57,6 +66,18 @@ class LlmUnavailable(LanguageModelError):
     """It cannot be reached, refuses calls, or failed."""
 
     reason = "LLM_UNAVAILABLE"
+
+
+class LlmOverloaded(LlmUnavailable):
+    """It has too much to do, or the caller asks too often: the same call may succeed later.
+
+    Attributes:
+        retry_delay_s: When it says that it is worth coming back, in seconds; None if it does not.
+    """
+
+    def __init__(self, message: str, *, retry_delay_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_delay_s = retry_delay_s
 
 
 class LlmBreakerOpen(LanguageModelError):
@@ -91,7 +112,12 @@ class LanguageModel(Protocol):
         """Provider and model, as `gemini/gemini-2.5-flash`: what answers may be cached under."""
 
     async def complete(
-        self, messages: Sequence[Message], schema: Mapping[str, Any], *, deadline_s: float
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any],
+        *,
+        deadline_s: float,
+        prompt_version: str = "",
     ) -> Completion:
         """Return an object of a schema.
 
@@ -100,6 +126,8 @@ class LanguageModel(Protocol):
             schema: JSON schema (2020-12) of the object.
             deadline_s: Time from now until the answer is no use any more, in seconds. The call
                 has ended by then, whatever the provider does.
+            prompt_version: Which template the messages were made from. Answers are cached by it,
+                beside the messages.
 
         Raises:
             LanguageModelError: there is none; its class says why.

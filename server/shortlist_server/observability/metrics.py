@@ -42,6 +42,7 @@ SECONDS = (
 """Bounds of the histograms of times: kernels take tenths of a millisecond."""
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 DIFFERENCES = (0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
+BREAKER_STATES = ("closed", "half_open", "open")
 CANDIDATES = (0, 1, 10, 50, 100, 200, 500, 1_000, 2_000, 4_096)
 
 
@@ -64,6 +65,9 @@ class Metrics:
             "degraded", "Parts of the funnel that answers did without.", "stage", "reason"
         )
         self._answers = self._counter("answers", "Answers by the bundle that gave them.", "label")
+        self._violations = self._counter(
+            "rerank_violations", "Answers of language models by what was wrong with them.", "kind"
+        )
         self._short = self._counter("short_lists", "Answers of too few items.", "reason")
         self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
         self._shadows = self._counter(
@@ -93,6 +97,23 @@ class Metrics:
         )
         self._bundle = self._gauge(
             "bundle_info", "1 for the bundle that serves.", "name", "version", "sha256"
+        )
+        self._llm_calls = self._counter(
+            "llm_calls", "Calls of language models and text embedders.", "model", "outcome"
+        )
+        self._llm_seconds = self._seconds("llm_call", "Time that such a call took.", "model")
+        self._llm_tokens = self._counter(
+            "llm_tokens", "Tokens that were sent and answered.", "model", "kind"
+        )
+        self._llm_cost = self._counter("llm_cost", "Money that calls cost.", "model")
+        self._llm_retries = self._counter(
+            "llm_retries", "Calls that were made again, since the service was too busy.", "model"
+        )
+        self._llm_lookups = self._counter(
+            "llm_cache_lookups", "Answers that were looked for in the cache.", "model", "found"
+        )
+        self._llm_breaker = self._gauge(
+            "llm_breaker_state", "1 for the state of the circuit breaker.", "model", "state"
         )
         # Looking a child up by its labels takes longer than counting.
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
@@ -128,6 +149,9 @@ class Metrics:
                 self._of(self._searches, plan.kind).inc()
         for degradation in answer.degraded:
             self._of(self._degraded, degradation.stage, degradation.reason.value).inc()
+        if answer.reranked is not None:
+            for violation in answer.reranked.violations:
+                self._of(self._violations, violation).inc()
         if answer.shortfall is not None:
             self._of(self._short, answer.shortfall.value).inc()
         if answer.cold_start is not None:
@@ -149,6 +173,31 @@ class Metrics:
         """Name the bundle that serves from now on, in place of the one before."""
         self._bundle.clear()
         self._bundle.labels(name, version, sha256).set(1)
+
+    def llm_called(self, model: str, outcome: str, seconds: float) -> None:
+        """Count a call of a language model or text embedder; see `LlmObserver`."""
+        self._of(self._llm_calls, model, outcome).inc()
+        self._of(self._llm_seconds, model).observe(seconds)
+
+    def llm_spent(self, model: str, input_tokens: int, output_tokens: int, cost: float) -> None:
+        """Count what a call cost."""
+        self._of(self._llm_tokens, model, "input").inc(input_tokens)
+        self._of(self._llm_tokens, model, "output").inc(output_tokens)
+        self._of(self._llm_cost, model).inc(cost)
+
+    def llm_retried(self, model: str) -> None:
+        """Count a call that was made again."""
+        self._of(self._llm_retries, model).inc()
+
+    def llm_looked_up(self, model: str, hits: int, misses: int) -> None:
+        """Count what was looked for in the cache."""
+        self._of(self._llm_lookups, model, "yes").inc(hits)
+        self._of(self._llm_lookups, model, "no").inc(misses)
+
+    def llm_breaker(self, model: str, state: str) -> None:
+        """Show the state of a circuit breaker: closed, half_open or open."""
+        for one in BREAKER_STATES:
+            self._llm_breaker.labels(model, one).set(one == state)
 
     def watch(self, name: str, documentation: str, value: Callable[[], float]) -> None:
         """Show a number that something else keeps, as it is when it is asked for."""

@@ -49,6 +49,7 @@ def as_logged(
                 stage.name for stage in info.stages if stage.outcome in LEFT_OUT
             ),
             ranking_chunk=_ranking_chunk(info) if same_bundle else None,
+            reranked_item_ids=tuple(info.rerank.item_ids),
         ),
     )
     exploration = options.selection.exploration

@@ -52,6 +52,8 @@ def recommend_request(request: recommendation_pb2.RecommendRequest) -> None:
         request.sources, request.retrieval.candidate_count or max(200, request.limit)
     )
     check_options.selection(request.selection, request.limit or 20)
+    if request.HasField("rerank"):
+        check_options.rerank(request.rerank)
     _attributes(request.attributes)
     _weights(request.output_weights)
     min_revision(request.min_revision)

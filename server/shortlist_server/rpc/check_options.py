@@ -29,6 +29,8 @@ EVENTS_MAX = 1_000
 CAPS_MAX = 16
 PINS_MAX = 100
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-6, 1e6
+RERANKED_MIN, RERANKED_MAX = 2, 100
+PASSES_MAX = 2
 
 ONE_KIND = "one of all_of, any_of, none_of, equals, is_in, range, contains, exists"
 
@@ -240,3 +242,23 @@ def _pins(pins: Sequence[types_pb2.PinnedItem], limit: int) -> None:
                 f"{where}.position", expected="no position twice", got=str(pin.position)
             )
         positions.add(pin.position)
+
+
+def rerank(message: types_pb2.RerankOptions) -> None:
+    """Check what a language model is to do; raises like `filter_`."""
+    count = message.candidate_count
+    if count and not RERANKED_MIN <= count <= RERANKED_MAX:
+        raise OutOfRange(
+            "rerank.candidate_count",
+            expected=f"{RERANKED_MIN}..{RERANKED_MAX}, or unset for 20",
+            got=str(count),
+        )
+    in_range("rerank.passes", message.passes, PASSES_MAX, default="1")
+    if not message.HasField("timeout"):
+        return
+    seconds, nanos = message.timeout.seconds, message.timeout.nanos
+    if seconds * 10**9 + nanos <= 0:
+        got = f"{seconds + nanos / 1e9:g} s"
+        raise OutOfRange("rerank.timeout", expected="more than 0", got=got)
+    if not 0 <= nanos < 10**9:
+        raise InvalidValue("rerank.timeout.nanos", expected="0..999999999", got=str(nanos))

@@ -20,6 +20,7 @@ from shortlist_server.funnel.options import (
     Pin,
     Popular,
     RecentHistory,
+    RerankOptions,
     SelectionOptions,
     SourceOptions,
     SourceSettings,
@@ -41,6 +42,7 @@ from shortlist_server.rpc.convert_filter import filter_or_none, value_of
 LIMIT_DEFAULT = 20
 CANDIDATES_DEFAULT = 200
 EVENTS_DEFAULT = 10
+RERANKED_DEFAULT = 20
 
 
 def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
@@ -57,6 +59,7 @@ def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
         excluded_filter=filter_or_none(request.exclusions, "filter", "exclusions.filter"),
         sources=_sources(request.sources),
         selection=_selection(request.selection),
+        rerank=_rerank(request.rerank) if request.HasField("rerank") else None,
         attributes=tuple(request.attributes),
         output_weights=dict(request.output_weights),
         strict=request.strict,
@@ -203,6 +206,18 @@ def _selection(message: types_pb2.SelectionOptions) -> SelectionOptions:
         )
         if exploration.temperature
         else None,
+    )
+
+
+def _rerank(message: types_pb2.RerankOptions) -> RerankOptions:
+    timeout = message.timeout
+    return RerankOptions(
+        candidate_count=message.candidate_count or RERANKED_DEFAULT,
+        subset=message.subset,
+        reasons=message.reasons,
+        passes=message.passes or 1,
+        timeout_s=timeout.seconds + timeout.nanos / 1e9 if message.HasField("timeout") else None,
+        seed=message.seed if message.HasField("seed") else None,
     )
 
 

@@ -14,11 +14,13 @@ from shortlist.v1 import recommendation_pb2_grpc, types_pb2
 from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
+from shortlist_server.funnel.stages import Reranker
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
 from shortlist_server.observability.current_call import current_request_id, current_trace
 from shortlist_server.rpc import access, check, convert, respond
+from shortlist_server.rpc.funnel_calls import FunnelCalls
 from shortlist_server.rpc.generations import Generations
-from shortlist_server.rpc.respond_query import fill_answered_query
+from shortlist_server.rpc.respond_query import fill_answered_query, fill_rerank_info
 from shortlist_server.rpc.row_error import fill_row_error
 from shortlist_server.rpc.shadow import Shadow
 from shortlist_server.rpc.snapshot import Snapshot, snapshot_of
@@ -58,6 +60,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         recorder: Recorder | None = None,
         observe: Callable[[Answer, str], None] | None = None,
         shadow: Shadow | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         """Take what requests are answered from, and the threads to compute in.
 
@@ -68,9 +71,11 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             recorder: Keeps requests; None where they are not kept.
             observe: Told of each answer, and of the label of the bundle that gave it.
             shadow: Answers recommendations, too; None where none does.
+            reranker: Has a language model put candidates in order; None where there is none.
         """
         self._generations = generations
         self._compute = compute
+        self._calls = FunnelCalls(compute, reranker)
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
         self._observe = observe
@@ -85,10 +90,10 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.recommend_request(request)
         at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.recommend_options(request)
-        compute = self._compute.of(waits=at.funnel.waits(query, options))
-        answer = await compute(at.funnel.recommend, query, options, budget)
+        answer = await self._calls.recommend(at.funnel, query, options, budget)
         response = self._filled(at, request, pb.RecommendResponse(), answer, options, budget)
-        if self._shadow is not None:
+        # A shadow asks no language model: its list would differ by that alone.
+        if self._shadow is not None and options.rerank is None:
             self._shadow.watch(at, query, options, answer)
         return response
 
@@ -104,18 +109,12 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.recommend_request(asked)
         at = await self._snapshot(asked, budget)
         query, options = convert.query(asked.query), convert.recommend_options(asked)
-        waits = at.funnel.waits(query, options)
-        compute = self._compute.of(waits=waits)
-        lists = at.funnel.stream(query, options, budget)
-        while (step := await compute(next, lists, None)) is not None:
+        async for step in self._calls.stream(at.funnel, query, options, budget):
             message = pb.StreamRecommendResponse(refinement=step.refinement, last=step.last)
             self._filled(
                 at, asked if step.last else None, message.response, step.answer, options, budget
             )
             yield message
-            # There is a list: what refines it stands back for calls that have none, and is not
-            # refused for load.
-            compute = self._compute.of(waits=waits, behind=True)
 
     async def BatchRecommend(
         self, request: pb.BatchRecommendRequest, context: Context
@@ -135,8 +134,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
                 query, options = convert.query(row.query), convert.recommend_options(row)
                 budget = Budget(min(call.left_s, self._default_timeout_s))
                 at = await self._snapshot(row, budget, row_id)
-                compute = self._compute.of(waits=at.funnel.waits(query, options), behind=True)
-                answer = await compute(at.funnel.recommend, query, options, budget)
+                answer = await self._calls.recommend(at.funnel, query, options, budget, behind=True)
                 self._filled(at, row, message.response, answer, options, budget, request_id=row_id)
             except Exception as error:
                 call.check("batch")
@@ -228,6 +226,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         respond.fill_info(answer, last, at.identity, request_id, response.info)
         response.info.catalog_revision = at.revision
         response.info.bundle_label = at.label
+        if answer.reranked is not None and answer.reranked.prompt:
+            fill_rerank_info(answer.reranked, at.catalog, response.info.rerank)
         if options.debug:
             message = response.info.answered_query
             fill_answered_query(answer, options, budget.seconds, at.catalog, message)

@@ -35,6 +35,12 @@ OUTCOMES = {
 DEGRADED = {
     DegradedReason.OUT_OF_TIME: types_pb2.DEGRADED_REASON_OUT_OF_TIME,
     DegradedReason.FAILED: types_pb2.DEGRADED_REASON_FAILED,
+    DegradedReason.LLM_TIMEOUT: types_pb2.DEGRADED_REASON_LLM_TIMEOUT,
+    DegradedReason.LLM_INVALID_OUTPUT: types_pb2.DEGRADED_REASON_LLM_INVALID_OUTPUT,
+    DegradedReason.LLM_UNAVAILABLE: types_pb2.DEGRADED_REASON_LLM_UNAVAILABLE,
+    DegradedReason.LLM_BREAKER_OPEN: types_pb2.DEGRADED_REASON_LLM_BREAKER_OPEN,
+    DegradedReason.LLM_BUDGET_EXCEEDED: types_pb2.DEGRADED_REASON_LLM_BUDGET_EXCEEDED,
+    DegradedReason.LLM_BLOCKED: types_pb2.DEGRADED_REASON_LLM_BLOCKED,
 }
 COLD_STARTS = {
     None: types_pb2.COLD_START_BASIS_UNSPECIFIED,
@@ -94,6 +100,8 @@ def add_items(
     retrieval = None if items.retrieval_scores is None else items.retrieval_scores.tolist()
     ranking = None if items.ranking_scores is None else items.ranking_scores.tolist()
     explored = None if items.exploration_positions is None else items.exploration_positions.tolist()
+    reranked = None if items.rerank_positions is None else items.rerank_positions.tolist()
+    reasons = {} if answer.reranked is None else answer.reranked.reasons
     diverse = None if items.diversity_positions is None else items.diversity_positions.tolist()
     outputs = {name: values.tolist() for name, values in items.outputs.items()}
     for place, row in enumerate(items.rows.tolist()):
@@ -107,6 +115,9 @@ def add_items(
         item.ranking_position = ranked[place]
         if explored is not None:
             item.exploration_position = explored[place]
+        if reranked is not None and reranked[place] >= 0:
+            item.rerank_position = reranked[place]
+            item.rerank_reason = reasons.get(row, "")
         if diverse is not None and diverse[place] >= 0:
             item.diversity_position = diverse[place]
         if retrieval is not None:

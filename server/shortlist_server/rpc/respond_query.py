@@ -11,10 +11,12 @@ from shortlist_server.funnel.options import (
     Options,
     Popular,
     RecentHistory,
+    RerankOptions,
     SelectionOptions,
     SourceOptions,
     Text,
 )
+from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import Answer
 from shortlist_server.rpc.respond import set_value
 
@@ -52,6 +54,8 @@ def fill_answered_query(
         _source(source, nearest, options.candidate_count, message.sources.add())
     message.output_weights.update(answer.weights)
     _selection(options.selection, answer.seed, message.selection)
+    if (rerank := options.rerank) is not None:
+        _rerank(rerank, answer.reranked, message.rerank)
     message.ef = options.ef or 0
     message.exact = options.exact
     message.budget.FromNanoseconds(int(budget_s * 1e9))
@@ -95,3 +99,32 @@ def _selection(
         message.exploration.temperature = selection.exploration.temperature
         if seed is not None:
             message.exploration.seed = seed
+
+
+def fill_rerank_info(reranked: Reranked, catalog: ItemTable, message: types_pb2.RerankInfo) -> None:
+    """Write what a language model was asked, and what it cost."""
+    message.prompt = reranked.prompt
+    message.model = reranked.model
+    message.item_ids.extend(catalog.item_id(row) for row in reranked.rows.tolist())
+    message.left_out_count = reranked.left_out_count
+    message.pass_count = reranked.pass_count
+    message.seed = reranked.seed
+    message.input_token_count = reranked.input_token_count
+    message.output_token_count = reranked.output_token_count
+    message.price = reranked.price
+    message.violations.extend(reranked.violations)
+
+
+def _rerank(
+    options: RerankOptions, reranked: Reranked | None, message: types_pb2.RerankOptions
+) -> None:
+    message.candidate_count = options.candidate_count
+    message.subset = options.subset
+    message.reasons = options.reasons
+    message.passes = options.passes
+    if options.timeout_s is not None:
+        message.timeout.FromNanoseconds(int(options.timeout_s * 1e9))
+    if options.seed is not None:
+        message.seed = options.seed
+    elif reranked is not None and reranked.prompt:
+        message.seed = reranked.seed

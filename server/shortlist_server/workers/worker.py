@@ -111,6 +111,7 @@ class _Worker:
     async def _end(self) -> list[dict[str, Any]]:
         assert self._serving is not None
         counted = await self._metrics()
+        await self._serving.language_models.close()
         self._serving.close()
         self._ended = True
         return counted

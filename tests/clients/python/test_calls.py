@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
@@ -26,6 +27,7 @@ from shortlist_client import (
     OutOfRange,
     PinnedItem,
     RecommendRequest,
+    Rerank,
     ShortlistError,
     User,
     attribute,
@@ -154,6 +156,9 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
         pinned_items=[PinnedItem("8", 2)],
         temperature=0.5,
         seed=-7,
+        rerank=Rerank(
+            candidate_count=30, subset=True, reasons=True, passes=2, timeout_s=1.5, seed=-8
+        ),
         attributes=["title", "year"],
         context=CONTEXT,
         output_weights={"rating": 1, "like": 0.5},
@@ -177,6 +182,14 @@ def test_every_field_of_recommend_is_on_the_wire_as_asked(sent: Callable[..., An
             caps=[types_pb2.Cap(attribute="genres", item_count_max=3)],
             pinned_items=[types_pb2.PinnedItem(item_id="8", position=2)],
             exploration=types_pb2.Exploration(temperature=0.5, seed=-7),
+        ),
+        rerank=types_pb2.RerankOptions(
+            candidate_count=30,
+            subset=True,
+            reasons=True,
+            passes=2,
+            timeout=Duration(seconds=1, nanos=500_000_000),
+            seed=-8,
         ),
         attributes=["title", "year"],
         output_weights={"rating": 1.0, "like": 0.5},

@@ -19,6 +19,8 @@ from shortlist_client.explanation import (
     DegradedReason,
     ModelInputs,
     RequestWarning,
+    Rerank,
+    RerankInfo,
     Selection,
     ShortfallReason,
     SourcePosition,
@@ -95,6 +97,8 @@ ITEM_SENT = types_pb2.ScoredItem(
     exploration_position=2,
     diversity_position=0,
     model_inputs={"item_id": types_pb2.Value(int64_list=types_pb2.Int64List(values=[17]))},
+    rerank_position=0,
+    rerank_reason="Space again.",
 )
 ITEM = ScoredItem(
     id="50",
@@ -121,6 +125,8 @@ ITEM = ScoredItem(
     exploration_position=2,
     diversity_position=0,
     model_inputs={"item_id": (17,)},
+    rerank_position=0,
+    rerank_reason="Space again.",
 )
 
 ANSWERED_SENT = types_pb2.AnsweredQuery(
@@ -167,6 +173,9 @@ ANSWERED_SENT = types_pb2.AnsweredQuery(
     ef=300,
     exact=True,
     budget=Duration(nanos=900_500_000),
+    rerank=types_pb2.RerankOptions(
+        candidate_count=20, subset=True, passes=2, timeout=Duration(nanos=500_000_000), seed=0
+    ),
 )
 ANSWERED = AnsweredQuery(
     embedding=(0.5, -0.25),
@@ -198,6 +207,7 @@ ANSWERED = AnsweredQuery(
     ef=300,
     exact=True,
     budget_ms=900.5,
+    rerank=Rerank(candidate_count=20, subset=True, reasons=False, passes=2, timeout_s=0.5, seed=0),
 )
 
 INFO_SENT = types_pb2.AnswerInfo(
@@ -255,6 +265,18 @@ INFO_SENT = types_pb2.AnswerInfo(
             inputs={"user_age": types_pb2.Value(double_list=types_pb2.DoubleList(values=[36.0]))},
         )
     ],
+    rerank=types_pb2.RerankInfo(
+        prompt="rerank@0123456789ab",
+        model="gemini/stub",
+        item_ids=["50", "9"],
+        left_out_count=1,
+        pass_count=2,
+        seed=-8,
+        input_token_count=1_200,
+        output_token_count=80,
+        price=0.25,
+        violations=["link"],
+    ),
 )
 INFO = AnswerInfo(
     catalog_revision=12,
@@ -313,6 +335,18 @@ INFO = AnswerInfo(
     answered_query=ANSWERED,
     bundle_label="canary",
     model_inputs=(ModelInputs(model="query_tower", inputs={"user_age": (36.0,)}),),
+    rerank=RerankInfo(
+        prompt="rerank@0123456789ab",
+        model="gemini/stub",
+        item_ids=("50", "9"),
+        left_out_count=1,
+        pass_count=2,
+        seed=-8,
+        input_token_count=1_200,
+        output_token_count=80,
+        price=0.25,
+        violations=("link",),
+    ),
 )
 
 

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Nearest, Options, Popular, SourceOptions
+from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import (
     Answer,
     Degradation,
@@ -25,7 +26,10 @@ from shortlist_server.funnel.types import (
 )
 from shortlist_server.generation import Generation
 from shortlist_server.index.recall import RecallBucket, RecallSnapshot
+from shortlist_server.llm.breaker import BreakerState
 from shortlist_server.observability.metrics import Metrics
+
+STATES = [state.value for state in BreakerState]
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -85,6 +89,19 @@ def test_an_answer_is_counted_by_what_it_was_made_of(generation: Generation) -> 
     assert found["shortlist_candidates_sum",] == wanted
 
 
+def test_what_was_wrong_with_orders_of_language_models_is_counted(generation: Generation) -> None:
+    answer = answer_of(generation, "u3", Options(limit=4))
+    said = Reranked(
+        plan="", failure=DegradedReason.LLM_INVALID_OUTPUT, violations=("foreign", "missing")
+    )
+    metrics = Metrics()
+    metrics.answered(replace(answer, reranked=said), "stable")
+    metrics.answered(replace(answer, reranked=replace(said, violations=("foreign",))), "stable")
+    found = samples(metrics)
+    assert found["shortlist_rerank_violations_total", "foreign"] == 2
+    assert found["shortlist_rerank_violations_total", "missing"] == 1
+
+
 def test_recall_is_shown_by_bucket() -> None:
     buckets = (
         RecallBucket(selectivity_min=0.0, selectivity_max=0.1, query_count=0, recall=None),
@@ -110,6 +127,30 @@ def test_what_others_keep_is_shown_as_it_is_now() -> None:
     assert samples(metrics)["shortlist_waiting",] == 5
     assert samples(metrics)["shortlist_dropped_total",] == 6
     assert samples(metrics)["shortlist_ended_total", "waiting"] == 5
+
+
+def test_calls_of_language_models_are_counted() -> None:
+    metrics = Metrics()
+    metrics.llm_called("gemini/m", "OK", 0.3)
+    metrics.llm_called("gemini/m", "LLM_TIMEOUT", 2.0)
+    metrics.llm_spent("gemini/m", 120, 30, 0.002)
+    metrics.llm_spent("gemini/m", 80, 0, 0.001)
+    metrics.llm_retried("gemini/m")
+    metrics.llm_looked_up("gemini/m", 3, 4)
+    for state in ("closed", "open"):
+        metrics.llm_breaker("gemini/m", state)
+    found = samples(metrics)
+    assert found["shortlist_llm_calls_total", "gemini/m", "OK"] == 1
+    assert found["shortlist_llm_calls_total", "gemini/m", "LLM_TIMEOUT"] == 1
+    assert found["shortlist_llm_call_duration_seconds_sum", "gemini/m"] == pytest.approx(2.3)
+    assert found["shortlist_llm_tokens_total", "input", "gemini/m"] == 200
+    assert found["shortlist_llm_tokens_total", "output", "gemini/m"] == 30
+    assert found["shortlist_llm_cost_total", "gemini/m"] == pytest.approx(0.003)
+    assert found["shortlist_llm_retries_total", "gemini/m"] == 1
+    assert found["shortlist_llm_cache_lookups_total", "yes", "gemini/m"] == 3
+    assert found["shortlist_llm_cache_lookups_total", "no", "gemini/m"] == 4
+    states = {state: found["shortlist_llm_breaker_state", "gemini/m", state] for state in STATES}
+    assert states == {"closed": 0, "half_open": 0, "open": 1}
 
 
 def test_only_the_bundle_that_serves_is_named() -> None:

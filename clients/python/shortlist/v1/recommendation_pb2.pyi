@@ -85,6 +85,7 @@ class RecommendRequest(google.protobuf.message.Message):
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     BUNDLE_LABEL_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
     limit: builtins.int
     """Number of items wanted. 1..500; 0 means 20."""
     strict: builtins.bool
@@ -139,6 +140,10 @@ class RecommendRequest(google.protobuf.message.Message):
     def selection(self) -> shortlist.v1.types_pb2.SelectionOptions:
         """How the list is made of the ranked candidates."""
 
+    @property
+    def rerank(self) -> shortlist.v1.types_pb2.RerankOptions:
+        """Has a language model put the first of the ranked candidates in order. Absent, the default, has none asked."""
+
     def __init__(
         self,
         *,
@@ -156,9 +161,10 @@ class RecommendRequest(google.protobuf.message.Message):
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
         bundle_label: builtins.str = ...,
+        rerank: shortlist.v1.types_pb2.RerankOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "retrieval", b"retrieval", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["exclusions", b"exclusions", "filter", b"filter", "query", b"query", "rerank", b"rerank", "retrieval", b"retrieval", "selection", b"selection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "exclusions", b"exclusions", "explain", b"explain", "filter", b"filter", "limit", b"limit", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "rerank", b"rerank", "retrieval", b"retrieval", "selection", b"selection", "sources", b"sources", "strict", b"strict"]) -> None: ...
 
 global___RecommendRequest = RecommendRequest
 
@@ -221,7 +227,7 @@ class StreamRecommendResponse(google.protobuf.message.Message):
     LAST_FIELD_NUMBER: builtins.int
     refinement: builtins.str
     """What this list has been refined by since the one before: empty for the first, which is in the order of ranking;
-    `diversity`.
+    `diversity`; `rerank`, where `AnswerInfo` says whether the language model's order was taken.
     """
     last: builtins.bool
     """Whether this is the last list."""

@@ -81,6 +81,18 @@ class _DegradedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """Its share of the time budget was gone, or too little for it was left."""
     DEGRADED_REASON_FAILED: _DegradedReason.ValueType  # 2
     """It failed; the server's log tells more under the request's id."""
+    DEGRADED_REASON_LLM_TIMEOUT: _DegradedReason.ValueType  # 3
+    """The language model had not answered when its time was over."""
+    DEGRADED_REASON_LLM_INVALID_OUTPUT: _DegradedReason.ValueType  # 4
+    """The language model's answer was not what it was asked for: no object of the schema, or other candidates than it was shown."""
+    DEGRADED_REASON_LLM_UNAVAILABLE: _DegradedReason.ValueType  # 5
+    """The language model cannot be reached, refuses calls or failed; or the server has none."""
+    DEGRADED_REASON_LLM_BREAKER_OPEN: _DegradedReason.ValueType  # 6
+    """The language model has failed often of late, and is not asked for a while."""
+    DEGRADED_REASON_LLM_BUDGET_EXCEEDED: _DegradedReason.ValueType  # 7
+    """There was no time, no money or no place among the calls under way left for the language model."""
+    DEGRADED_REASON_LLM_BLOCKED: _DegradedReason.ValueType  # 8
+    """The provider's safety filter held the language model's answer back."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Names why a part of the funnel was left out."""
@@ -91,6 +103,18 @@ DEGRADED_REASON_OUT_OF_TIME: DegradedReason.ValueType  # 1
 """Its share of the time budget was gone, or too little for it was left."""
 DEGRADED_REASON_FAILED: DegradedReason.ValueType  # 2
 """It failed; the server's log tells more under the request's id."""
+DEGRADED_REASON_LLM_TIMEOUT: DegradedReason.ValueType  # 3
+"""The language model had not answered when its time was over."""
+DEGRADED_REASON_LLM_INVALID_OUTPUT: DegradedReason.ValueType  # 4
+"""The language model's answer was not what it was asked for: no object of the schema, or other candidates than it was shown."""
+DEGRADED_REASON_LLM_UNAVAILABLE: DegradedReason.ValueType  # 5
+"""The language model cannot be reached, refuses calls or failed; or the server has none."""
+DEGRADED_REASON_LLM_BREAKER_OPEN: DegradedReason.ValueType  # 6
+"""The language model has failed often of late, and is not asked for a while."""
+DEGRADED_REASON_LLM_BUDGET_EXCEEDED: DegradedReason.ValueType  # 7
+"""There was no time, no money or no place among the calls under way left for the language model."""
+DEGRADED_REASON_LLM_BLOCKED: DegradedReason.ValueType  # 8
+"""The provider's safety filter held the language model's answer back."""
 global___DegradedReason = DegradedReason
 
 class _ColdStartBasis:
@@ -136,7 +160,7 @@ class _StageOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     STAGE_OUTCOME_OUT_OF_TIME: _StageOutcome.ValueType  # 3
     """The stage, or the source, was left out for lack of time; `AnswerInfo.degraded` has it too."""
     STAGE_OUTCOME_FAILED: _StageOutcome.ValueType  # 4
-    """The source failed and the others answered; `AnswerInfo.degraded` has it too."""
+    """The source failed and the others answered, or the language model's order was not taken; `AnswerInfo.degraded` has it too."""
 
 class StageOutcome(_StageOutcome, metaclass=_StageOutcomeEnumTypeWrapper):
     """What became of a stage."""
@@ -150,7 +174,7 @@ STAGE_OUTCOME_SKIPPED: StageOutcome.ValueType  # 2
 STAGE_OUTCOME_OUT_OF_TIME: StageOutcome.ValueType  # 3
 """The stage, or the source, was left out for lack of time; `AnswerInfo.degraded` has it too."""
 STAGE_OUTCOME_FAILED: StageOutcome.ValueType  # 4
-"""The source failed and the others answered; `AnswerInfo.degraded` has it too."""
+"""The source failed and the others answered, or the language model's order was not taken; `AnswerInfo.degraded` has it too."""
 global___StageOutcome = StageOutcome
 
 class _WarningReason:
@@ -1146,6 +1170,59 @@ class Exploration(google.protobuf.message.Message):
 global___Exploration = Exploration
 
 @typing.final
+class RerankOptions(google.protobuf.message.Message):
+    """Has a language model put the first of the ranked candidates in order, after exploration and before diversity. What it
+    answers is taken only if it names these candidates and no others; else, or where it has not answered in time, the order of
+    ranking stands, and `AnswerInfo.degraded` says why.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CANDIDATE_COUNT_FIELD_NUMBER: builtins.int
+    SUBSET_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    PASSES_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    candidate_count: builtins.int
+    """Number of candidates, best first, that the model is shown; pinned items are not. 2..100; 0 means 20."""
+    subset: builtins.bool
+    """Whether the model may leave candidates out: they then stand behind those that it names, in the order that they had.
+    Default false: an answer that leaves one out is not taken.
+    """
+    reasons: builtins.bool
+    """Whether the model is asked for a sentence about each item, why it suits: `ScoredItem.rerank_reason`. Default false."""
+    passes: builtins.int
+    """How many times the model is asked, at the same time, with the candidates in another order: 1..2; 0 means 1. Of two answers
+    the mean position counts, so that it matters less where a candidate stood.
+    """
+    seed: builtins.int
+    """Seed of the order in which the model is shown the candidates. Absent takes one that depends on the candidates alone, so
+    that the same ones are shown in the same order.
+    """
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """Longest wait for the model, more than 0. Absent means as long as the server's share of the time budget lasts, which is the
+        longest in any case.
+        """
+
+    def __init__(
+        self,
+        *,
+        candidate_count: builtins.int = ...,
+        subset: builtins.bool = ...,
+        reasons: builtins.bool = ...,
+        passes: builtins.int = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        seed: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_seed", b"_seed", "seed", b"seed", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_seed", b"_seed", "candidate_count", b"candidate_count", "passes", b"passes", "reasons", b"reasons", "seed", b"seed", "subset", b"subset", "timeout", b"timeout"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
+
+global___RerankOptions = RerankOptions
+
+@typing.final
 class ScoredItem(google.protobuf.message.Message):
     """An item of an answer."""
 
@@ -1217,11 +1294,13 @@ class ScoredItem(google.protobuf.message.Message):
     EXPLORATION_POSITION_FIELD_NUMBER: builtins.int
     DIVERSITY_POSITION_FIELD_NUMBER: builtins.int
     MODEL_INPUTS_FIELD_NUMBER: builtins.int
+    RERANK_POSITION_FIELD_NUMBER: builtins.int
+    RERANK_REASON_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the item."""
     score: builtins.float
     """The score by which the answer is ordered, higher is better; ties are broken by the item's row in the bundle.
-    The ranking score where the item was ranked, else the retrieval score.
+    The ranking score where the item was ranked, else the retrieval score. A language model changes the order, not the score.
     """
     retrieval_score: builtins.float
     """Similarity of query and item embedding in the bundle's metric, higher is better: inner product, cosine (-1..1), or
@@ -1244,6 +1323,14 @@ class ScoredItem(google.protobuf.message.Message):
     """Position after exploration. Absent where there was none."""
     diversity_position: builtins.int
     """Position after diversity and caps, which is where pinned items are put in between. Absent where there were neither."""
+    rerank_position: builtins.int
+    """Position after the language model, which the position before it (after exploration, else by score) becomes. Absent where it
+    was not shown this item, or its order was not taken.
+    """
+    rerank_reason: builtins.str
+    """What the language model says of why the item suits, at most 240 characters of one line: untrusted text. Empty where it was
+    not asked, and where what it said was not fit to be shown.
+    """
     @property
     def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
         """The requested attributes by name. An attribute that this item has no value for is absent."""
@@ -1281,15 +1368,19 @@ class ScoredItem(google.protobuf.message.Message):
         exploration_position: builtins.int | None = ...,
         diversity_position: builtins.int | None = ...,
         model_inputs: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
+        rerank_position: builtins.int | None = ...,
+        rerank_reason: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "candidate_position", b"candidate_position", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "id", b"id", "model_inputs", b"model_inputs", "other_sources", b"other_sources", "outputs", b"outputs", "ranking_position", b"ranking_position", "ranking_score", b"ranking_score", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "candidate_position", b"candidate_position", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "id", b"id", "model_inputs", b"model_inputs", "other_sources", b"other_sources", "outputs", b"outputs", "ranking_position", b"ranking_position", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "rerank_reason", b"rerank_reason", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_diversity_position", b"_diversity_position"]) -> typing.Literal["diversity_position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exploration_position", b"_exploration_position"]) -> typing.Literal["exploration_position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_ranking_score", b"_ranking_score"]) -> typing.Literal["ranking_score"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rerank_position", b"_rerank_position"]) -> typing.Literal["rerank_position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_retrieval_score", b"_retrieval_score"]) -> typing.Literal["retrieval_score"] | None: ...
 
@@ -1338,6 +1429,7 @@ class AnswerInfo(google.protobuf.message.Message):
     MODEL_INPUTS_FIELD_NUMBER: builtins.int
     CATALOG_REVISION_FIELD_NUMBER: builtins.int
     BUNDLE_LABEL_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request: the caller's `x-request-id` metadata where it was sent and has at most 128 characters, else made
     by the server. Errors carry it as `x-request-id` in the trailing metadata.
@@ -1388,6 +1480,10 @@ class AnswerInfo(google.protobuf.message.Message):
     def model_inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ModelInputs]:
         """What was fed to the models for the query as a whole. Only with `explain`."""
 
+    @property
+    def rerank(self) -> global___RerankInfo:
+        """What the language model was asked, and what it cost. Absent where it was not asked."""
+
     def __init__(
         self,
         *,
@@ -1406,15 +1502,78 @@ class AnswerInfo(google.protobuf.message.Message):
         model_inputs: collections.abc.Iterable[global___ModelInputs] | None = ...,
         catalog_revision: builtins.int = ...,
         bundle_label: builtins.str = ...,
+        rerank: global___RerankInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "bundle_label", b"bundle_label", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "rerank", b"rerank", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "bundle_label", b"bundle_label", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "rerank", b"rerank", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_match_count", b"_match_count"]) -> typing.Literal["match_count"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_seed", b"_seed"]) -> typing.Literal["seed"] | None: ...
 
 global___AnswerInfo = AnswerInfo
+
+@typing.final
+class RerankInfo(google.protobuf.message.Message):
+    """What a language model was asked that put candidates in order."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    LEFT_OUT_COUNT_FIELD_NUMBER: builtins.int
+    PASS_COUNT_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    INPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    OUTPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    VIOLATIONS_FIELD_NUMBER: builtins.int
+    prompt: builtins.str
+    """Name and version of the prompt: `rerank@` and the first 12 hexadecimal digits of the SHA-256 of its template."""
+    model: builtins.str
+    """Provider and model: `gemini/gemini-2.5-flash`."""
+    left_out_count: builtins.int
+    """Number of candidates that it left out, where it might; they are the last of `item_ids`."""
+    pass_count: builtins.int
+    """How many of its answers count, 0..2."""
+    seed: builtins.int
+    """Seed of the order in which it was shown the candidates."""
+    input_token_count: builtins.int
+    """Tokens that it read and wrote for this request; 0 where the provider does not say, and where the answers were kept from
+    another request.
+    """
+    output_token_count: builtins.int
+    """See `input_token_count`."""
+    price: builtins.float
+    """What this request cost by the server's configured prices, in their currency; 0 where it has none."""
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of the candidates that it was shown, in its order, best first. Empty where its order was not taken."""
+
+    @property
+    def violations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What was wrong with its answers: a candidate that it was not shown, twice, or not at all, each time; and reasons that were
+        not fit to be shown. Each once, by name: `shape`, `foreign`, `duplicate`, `missing`, `prompt_shown`, `link`.
+        """
+
+    def __init__(
+        self,
+        *,
+        prompt: builtins.str = ...,
+        model: builtins.str = ...,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        left_out_count: builtins.int = ...,
+        pass_count: builtins.int = ...,
+        seed: builtins.int = ...,
+        input_token_count: builtins.int = ...,
+        output_token_count: builtins.int = ...,
+        price: builtins.float = ...,
+        violations: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input_token_count", b"input_token_count", "item_ids", b"item_ids", "left_out_count", b"left_out_count", "model", b"model", "output_token_count", b"output_token_count", "pass_count", b"pass_count", "price", b"price", "prompt", b"prompt", "seed", b"seed", "violations", b"violations"]) -> None: ...
+
+global___RerankInfo = RerankInfo
 
 @typing.final
 class Degradation(google.protobuf.message.Message):
@@ -1427,7 +1586,7 @@ class Degradation(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     stage: builtins.str
-    """Name of the stage: `retrieval` for a source, `diversity`, ..."""
+    """Name of the stage: `retrieval` for a source, `rerank`, `diversity`, ..."""
     source: builtins.str
     """Name of the source. Empty where it is not about a source."""
     reason: global___DegradedReason.ValueType
@@ -1541,6 +1700,7 @@ class AnsweredQuery(google.protobuf.message.Message):
     EXACT_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    RERANK_FIELD_NUMBER: builtins.int
     embedding_source: builtins.str
     """How the embedding came about: `two_tower`, `history`, `items`, `embedding`; `popularity` or `text` where there was
     none.
@@ -1585,6 +1745,10 @@ class AnsweredQuery(google.protobuf.message.Message):
     def budget(self) -> google.protobuf.duration_pb2.Duration:
         """The time budget that the call had when it arrived."""
 
+    @property
+    def rerank(self) -> global___RerankOptions:
+        """What was asked of a language model. Absent where nothing was."""
+
     def __init__(
         self,
         *,
@@ -1602,9 +1766,10 @@ class AnsweredQuery(google.protobuf.message.Message):
         exact: builtins.bool = ...,
         budget: google.protobuf.duration_pb2.Duration | None = ...,
         text: builtins.str = ...,
+        rerank: global___RerankOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["budget", b"budget", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "selection", b"selection", "sources", b"sources", "text", b"text"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["budget", b"budget", "rerank", b"rerank", "selection", b"selection"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "rerank", b"rerank", "selection", b"selection", "sources", b"sources", "text", b"text"]) -> None: ...
 
 global___AnsweredQuery = AnsweredQuery
 
@@ -1690,7 +1855,7 @@ class StageReport(google.protobuf.message.Message):
     PLAN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the stage: `admission` (from the request's arrival: its checks, and waiting its turn), `query`, `retrieval`,
-    `ranking`, `diversity` (only where asked for), `select`, `response` (writing the items and their attributes).
+    `ranking`, `rerank` and `diversity` (only where asked for), `select`, `response` (writing the items and their attributes).
     """
     items_in: builtins.int
     """Number of items that entered the stage. For `retrieval` the size of the catalogue; 0 for stages before it."""

@@ -18,6 +18,7 @@ from shortlist_client.cli.options import (
     add_label,
     add_limit,
     add_query,
+    add_rerank,
     add_retrieval,
     add_selection,
     add_server,
@@ -193,6 +194,7 @@ def _add_recommend(subparsers: Any) -> None:
     add_excluded_filter(parser)
     add_exclusions(parser)
     add_selection(parser)
+    add_rerank(parser)
     add_limit(parser)
     add_explain(parser)
     add_debug(parser)

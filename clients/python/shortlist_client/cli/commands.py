@@ -25,6 +25,7 @@ from shortlist_client.cli.report import (
 from shortlist_client.client import Client
 from shortlist_client.connection import TlsOptions
 from shortlist_client.filters import Filter, any_of
+from shortlist_client.options import Rerank
 from shortlist_client.queries import FeatureValue, Items, User
 from shortlist_client.results import BundleInfo
 
@@ -53,6 +54,7 @@ def recommend(options: Namespace) -> str:
             pinned_items=options.pin,
             temperature=options.temperature,
             seed=options.seed,
+            rerank=_read_rerank(options),
             explain=options.explain,
             debug=options.debug,
             bundle_label=options.label,
@@ -60,6 +62,14 @@ def recommend(options: Namespace) -> str:
             strict=options.strict,
         )
     return json_report(answer) if options.json else answer_report(answer)
+
+
+def _read_rerank(options: Namespace) -> Rerank | None:
+    if options.rerank is None:
+        return None
+    return Rerank(
+        candidate_count=options.rerank or None, reasons=options.reasons, passes=options.passes
+    )
 
 
 def retrieve(options: Namespace) -> str:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from shortlist_client.cli.screen import BOLD, styled, terminal_width
 from shortlist_client.cli.table import Column, property_lines, table_lines, value_text
 from shortlist_client.explanation import AnsweredQuery, Selection
-from shortlist_client.options import PinnedItem, Source
+from shortlist_client.options import PinnedItem, Rerank, Source
 from shortlist_client.results import Candidates, Ranking, Recommendations, ScoredItem, SimilarItems
 from shortlist_client.values import AttributeValue
 
@@ -31,6 +31,7 @@ def answered_lines(query: AnsweredQuery) -> list[str]:
         "sources": ", ".join(map(_source, query.sources)) or "none",
         "weights": _pairs(query.output_weights),
         "selection": _selection(query.selection),
+        **({} if query.rerank is None else {"rerank": _rerank(query.rerank)}),
         "search": _search(query),
         "budget": f"{query.budget_ms:.1f} ms",
     }
@@ -76,6 +77,19 @@ def _sample(values: Sequence[str | int | float | bool]) -> str:
 
 def _pairs(values: Mapping[str, AttributeValue]) -> str:
     return ", ".join(f"{name}={value_text(value)}" for name, value in values.items()) or "none"
+
+
+def _rerank(rerank: Rerank) -> str:
+    parts = [f"the best {rerank.candidate_count}"]
+    if rerank.subset:
+        parts.append("or fewer")
+    if rerank.reasons:
+        parts.append("with reasons")
+    if rerank.passes != 1:
+        parts.append(f"{rerank.passes} passes")
+    if rerank.timeout_s is not None:
+        parts.append(f"at most {rerank.timeout_s:g} s")
+    return ", ".join([*parts, f"seed {rerank.seed}"] if rerank.seed is not None else parts)
 
 
 def _source(source: Source) -> str:

@@ -172,6 +172,25 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rerank(parser: argparse.ArgumentParser) -> None:
+    """Add what a language model is to do."""
+    group = parser.add_argument_group("a language model's order")
+    group.add_argument(
+        "--rerank",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="N",
+        help="have a language model put the best N items in order, 2..100 (default 20)",
+    )
+    group.add_argument(
+        "--reasons", action="store_true", help="with --rerank: have it say why each item suits"
+    )
+    group.add_argument(
+        "--passes", type=int, metavar="N", help="with --rerank: ask it 1..2 times (default 1)"
+    )
+
+
 def add_limit(parser: argparse.ArgumentParser) -> None:
     """Add how many items are wanted."""
     parser.add_argument("--limit", type=int, metavar="N", help="items wanted, 1..500 (default 20)")

@@ -175,7 +175,14 @@ def _columns(items: Sequence[ScoredItem]) -> list[Column]:
         ),
         _number_column("retrieval", [item.retrieval_score for item in items]),
         Column(title="source", cells=list(map(_sources_of, items))),
+        *_reason_columns(items),
     ]
+
+
+def _reason_columns(items: Sequence[ScoredItem]) -> list[Column]:
+    if not any(item.rerank_reason for item in items):
+        return []
+    return [Column(title="why", cells=[printable(item.rerank_reason) for item in items])]
 
 
 def _sources_of(item: ScoredItem) -> str:
@@ -220,6 +227,10 @@ def _notes(info: AnswerInfo, *, item_count: int) -> list[str]:
         notes.append(printable(f"degraded: {what} left out, {why}"))
     if info.seed is not None:
         notes.append(f"seed of the draw: {info.seed}")
+    if (rerank := info.rerank) is not None:
+        tokens = rerank.input_token_count + rerank.output_token_count
+        said = f"{rerank.model}, prompt {rerank.prompt}, {tokens:,} tokens, price {rerank.price:g}"
+        notes.append(printable(f"language model: {said}"))
     for warning in info.warnings:
         more = warning.subject_count - len(warning.subjects)
         subjects = _sample(warning.subjects, more=more)

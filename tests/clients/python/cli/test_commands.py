@@ -47,7 +47,7 @@ def test_every_option_of_recommend_reaches_the_request(
         "--exclude-where year<1995 year>1991 --exclude-where genres:War "
         "--source nearest=100 popularity=20 --source recent_history trending=5 new "
         "--score-min -0.5 --diversity 0.25 --cap genres=3 year=1 --pin 9 8@2 x@5@ a@b "
-        "--temperature 0.5 --seed -7 --explain --debug"
+        "--temperature 0.5 --seed -7 --rerank 30 --reasons --passes 2 --explain --debug"
     )
     assert shortlist(*arguments.split()) == 0
     described, asked = fake_server.received
@@ -103,6 +103,7 @@ def test_every_option_of_recommend_reaches_the_request(
             ],
             exploration=types_pb2.Exploration(temperature=0.5, seed=-7),
         ),
+        rerank=types_pb2.RerankOptions(candidate_count=30, reasons=True, passes=2),
         attributes=["title", "year"],
         strict=True,
         explain=True,

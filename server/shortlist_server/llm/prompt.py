@@ -1,0 +1,142 @@
+"""Prompts as data: templates with versions, and item and user text made fit to be put in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib import resources
+from string import Template
+from typing import Any
+
+from shortlist_server.llm.language_model import Message
+
+TEXTS = ("system", "user", "whole", "subset", "reasons")
+TEMPLATE_BYTES_MAX = 64 << 10
+ATTRIBUTES_MAX = 8
+"""Attributes of an item that are shown where the template names none."""
+TITLE_CHARS_MAX = 200
+TEXT_CHARS_MAX = 300
+LIST_ENTRIES_MAX = 10
+LEAK_CHARS_MIN = 24
+"""Shorter sentences of a prompt may be said by chance."""
+
+
+class PromptInvalid(ValueError):
+    """A template is none. Who knows where it is from says so in an error of his own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RerankPrompt:
+    """How a language model is asked to put items in order."""
+
+    version: str
+    """`rerank@` and the first 12 digits of the SHA-256 of the template."""
+    title: str
+    """The item attribute that is an item's title."""
+    attributes: tuple[str, ...] | None
+    """Other item attributes that are shown, in order; None: the first of those that there are."""
+    system: str
+    user: str
+    whole: str
+    subset: str
+    reasons: str
+
+    def messages(
+        self, data: Mapping[str, Any], *, count: int, subset: bool, reasons: bool
+    ) -> tuple[Message, ...]:
+        """Return what a model is told.
+
+        Args:
+            data: What it is to judge by; texts in it as `clean` gives them.
+            count: Number of candidates.
+            subset: Whether it may leave some out.
+            reasons: Whether it is to say why.
+        """
+        # Marks that no text in the data can make: the block ends where it ends.
+        block = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        block = block.replace("<", "\\u003c").replace(">", "\\u003e")
+        parts = [self.user, self.subset if subset else self.whole]
+        if reasons:
+            parts.append(self.reasons)
+        text = "\n".join(part.strip() for part in parts)
+        filled = Template(text).safe_substitute(data=block, count=count)
+        return (Message(role="system", text=self.system), Message(role="user", text=filled))
+
+    @cached_property
+    def sentences(self) -> tuple[str, ...]:
+        """The sentences of the prompt that nobody says by chance, in lower case."""
+        text = " ".join(f"{self.system} {self.whole} {self.subset} {self.reasons}".split())
+        parts = (part.strip().casefold() for part in re.split(r"[.!?:;]", text))
+        return tuple(part for part in parts if len(part) >= LEAK_CHARS_MIN)
+
+
+@lru_cache(maxsize=16)
+def rerank_prompt(text: str = "") -> RerankPrompt:
+    """Read a template; the package's own where the text is empty.
+
+    Raises:
+        PromptInvalid: it is not one; the message says what is wrong, not where it is from.
+    """
+    text = text or _packaged("rerank.toml")
+    if (size := len(text.encode())) > TEMPLATE_BYTES_MAX:
+        raise PromptInvalid(f"expected at most {TEMPLATE_BYTES_MAX} bytes, got {size}")
+    try:
+        fields = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PromptInvalid(f"expected TOML: {error}") from error
+    if unknown := sorted(set(fields) - {*TEXTS, "title", "attributes"}):
+        expected = ", ".join((*TEXTS, "title", "attributes"))
+        raise PromptInvalid(f"expected the fields {expected}, got {unknown[0]!r}")
+    for name in (*TEXTS, "title"):
+        if not isinstance(fields.get(name), str) or not fields[name].strip():
+            raise PromptInvalid(f"{name}: expected a text, got {fields.get(name)!r:.40}")
+    attributes = fields.get("attributes")
+    if attributes is not None and not (
+        isinstance(attributes, list) and all(isinstance(name, str) for name in attributes)
+    ):
+        raise PromptInvalid(f"attributes: expected a list of names, got {attributes!r:.40}")
+    if "$data" not in fields["user"] and "${data}" not in fields["user"]:
+        raise PromptInvalid("user: expected $data where the items go, got none")
+    return RerankPrompt(
+        version=f"rerank@{hashlib.sha256(text.encode()).hexdigest()[:12]}",
+        title=fields["title"],
+        attributes=None if attributes is None else tuple(attributes),
+        **{name: fields[name].strip() for name in TEXTS},
+    )
+
+
+def _packaged(name: str) -> str:
+    return (resources.files(__package__) / "prompts" / name).read_text(encoding="utf-8")
+
+
+def clean(text: str, chars_max: int) -> str:
+    """Return a text as one line without control, format and private characters, cut to a length."""
+    # Four times as much is looked at as is kept: a text of a megabyte costs no more than a page.
+    text = text[: 4 * chars_max]
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
+    text = " ".join(text.split())
+    return text if len(text) <= chars_max else text[: chars_max - 1].rstrip() + "…"
+
+
+def _printable(char: str) -> str:
+    if char.isprintable():
+        return char
+    return "" if unicodedata.category(char) == "Cf" else " "
+
+
+def shown_value(value: Any) -> Any:
+    """Return the value of an attribute as a prompt shows it: numbers as they are, texts clean and
+    cut, lists of at most ten entries.
+    """
+    if isinstance(value, str):
+        return clean(value, TEXT_CHARS_MAX)
+    if isinstance(value, Sequence):
+        return [shown_value(entry) for entry in value[:LIST_ENTRIES_MAX]]
+    return round(value, 4) if isinstance(value, float) else value
