@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,20 @@ def answer(response: pb.RecommendResponse) -> Answer:
 class Supervised(ServingProcess):
     """A server of workers, with a key that opens everything."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, bundle: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str | Path,
+        bundle: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it.
 
         Args:
             folder: Where its keys and its state go; bundles come from `folder/bundles`.
             arguments: More flags.
             bundle: The bundle to begin with; None for the newest of `folder/bundles`.
+            environment: Variables beside those of this process.
         """
         self.folder = folder
         keys = folder / "keys.toml"
@@ -75,7 +82,7 @@ class Supervised(ServingProcess):
         self.metadata = (("authorization", f"Bearer {(folder / 'key').read_text()}"),)
         settings: list[str | Path] = ["--api-keys-file", keys, "--state-dir", folder / "state"]
         settings += ["--bundles", folder / "bundles", "--connection-age-ms", "500"]
-        super().__init__(bundle, *settings, *arguments)
+        super().__init__(bundle, *settings, *arguments, **(environment or {}))
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[grpc.Channel]:
