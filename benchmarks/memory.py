@@ -3,9 +3,10 @@
     python benchmarks/memory.py          (make bench-memory)
 
 Serves a synthetic bundle with one worker and with four, after requests have gone to all of them
-by scan, by graph and through the ranker, and again after a switch to another bundle. PSS divides
-each page by the processes that have it, so that the sum over supervisor, zygote and workers is
-what the server takes from the machine. Writes benchmarks/results/memory.json.
+by scan, by graph and through the ranker, again after a switch to another bundle, and again after
+changed items were folded into a new index. PSS divides each page by the processes that have it, so
+that the sum over supervisor, zygote and workers is what the server takes from the machine. Writes
+benchmarks/results/memory.json.
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import synthetic
 from bench import machine
-from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, types_pb2
+from shortlist.v1 import (
+    bundle_pb2,
+    bundle_pb2_grpc,
+    catalog_pb2,
+    catalog_pb2_grpc,
+    types_pb2,
+)
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server.access.api_keys import entry, make_key
@@ -34,7 +43,10 @@ RESULT = ROOT / "benchmarks/results/memory.json"
 CONNECTIONS = 12
 """To each worker, on average: all of them get some."""
 AGE_MS = 1_000
-PATIENCE_S = 300.0
+PATIENCE_S = 1_200.0
+CHANGED = 20_000
+"""Items that change before they are folded in; half of them are new."""
+CALL_ITEMS = 1_000
 MIB = 1024
 
 
@@ -68,29 +80,31 @@ def table(report: dict[str, Any]) -> list[str]:
     """Return the result as Markdown."""
     one = report["runs"][0]["pss_mib"]
     lines = [
-        "| workers | PSS, MiB | of one | after a switch, MiB | of one |",
-        "| --- | --- | --- | --- | --- |",
+        "| workers | PSS, MiB | of one | after a switch | of one | after a folding | of one |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for run in report["runs"]:
-        before, after = run["pss_mib"], run["after_switch_pss_mib"]
-        lines.append(
-            f"| {run['workers']} | {before:.0f} | {before / one:.2f} | {after:.0f} | "
-            f"{after / one:.2f} |"
-        )
+        parts = [run[f"{when}pss_mib"] for when in ("", "after_switch_", "after_folding_")]
+        cells = [f"{part:.0f} | {part / one:.2f}" for part in parts]
+        lines.append(f"| {run['workers']} | {' | '.join(cells)} |")
     return lines
 
 
 def measure(bundle: Path, workers: int, requests: int, folder: Path) -> dict[str, Any]:
-    """Measure one server before and after a switch."""
+    """Measure one server at first, after a switch, and after a folding."""
     bundles = folder / "bundles"
     for version in ("a", "b"):
         copied(bundle, bundles / version, version)
     key = make_key()
-    (folder / "keys.toml").write_text(entry(key, name="all", scopes=["recommend", "admin"]))
+    (folder / "keys.toml").write_text(
+        entry(key, name="all", scopes=["recommend", "admin", "catalog"])
+    )
     command = [sys.executable, "-m", "shortlist_server.cli", "serve", "--listen", "127.0.0.1:0"]
     command += ["--workers", str(workers), "--bundle", str(bundles / "a"), "--log-level", "error"]
     command += ["--bundles", str(bundles), "--state-dir", str(folder / "state")]
     command += ["--api-keys-file", str(folder / "keys.toml"), "--connection-age-ms", str(AGE_MS)]
+    command += ["--catalog-store", str(folder / "catalog.sqlite")]
+    command += ["--compact-at", str(CHANGED), "--compact-interval-s-min", "0"]
     # Measured is memory: no request is to be refused on a busy machine.
     command += ["--wait-ms-max", "60000", "--wait-ms-standing", "60000"]
     command += ["--default-timeout-ms", "60000", "--drain-notice-ms", "0"]
@@ -102,21 +116,22 @@ def measure(bundle: Path, workers: int, requests: int, folder: Path) -> dict[str
             ask(target, metadata, workers, requests)
             before = pss_mib(server.pid)
             switch(target, metadata)
-            end = time.monotonic() + PATIENCE_S
-            while len(processes(server.pid)) > workers + 2:
-                if time.monotonic() > end:
-                    raise TimeoutError("the workers before the switch have not ended")
-                time.sleep(0.1)
+            until(lambda: len(processes(server.pid)) == workers + 2, "the end of the switch")
             ask(target, metadata, workers, requests)
             after = pss_mib(server.pid)
+            seconds = fold(target, metadata, server.pid, workers)
+            ask(target, metadata, workers, requests)
+            folded = pss_mib(server.pid)
         finally:
             server.terminate()
-    print(f"{workers} workers: {before} -> {after}")
+    print(f"{workers} workers: {before} -> {after} -> {folded}, folded in {seconds:.0f} s")
     return {
         "workers": workers,
         "processes_pss_mib": before,
         "pss_mib": sum(before.values()),
         "after_switch_pss_mib": sum(after.values()),
+        "after_folding_pss_mib": sum(folded.values()),
+        "folding_seconds": seconds,
     }
 
 
@@ -139,6 +154,50 @@ def switch(target: str, metadata: Any) -> None:
         stub.ActivateBundle(
             bundle_pb2.ActivateBundleRequest(sha256=sha256), metadata=metadata, timeout=PATIENCE_S
         )
+
+
+def fold(target: str, metadata: Any, pid: int, workers: int) -> float:
+    """Change items, and wait until they are folded in; returns how long that took, in seconds."""
+    draw = np.random.default_rng(1)
+    with grpc.insecure_channel(target) as channel:
+        stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+        dimension = len(
+            stub.GetItem(
+                catalog_pb2.GetItemRequest(item_id="item-0", with_vector=True),
+                metadata=metadata,
+                timeout=60,
+            ).item.vector.values
+        )
+        for start in range(0, CHANGED, CALL_ITEMS):
+            request = catalog_pb2.UpsertItemsRequest()
+            for number in range(start, start + CALL_ITEMS):
+                item = request.items.add(id=f"new-{number}" if number % 2 else f"item-{number}")
+                item.attributes["title"].string_value = f"changed {number}"
+                vector = draw.normal(size=dimension) / np.sqrt(dimension)
+                item.vector.values.extend(vector.tolist())
+            response = stub.UpsertItems(request, metadata=metadata, timeout=60)
+            failed = [one for one in response.outcomes if one.HasField("error")]
+            assert not failed, failed[0]
+    begin = time.monotonic()
+
+    def folded() -> bool:
+        with grpc.insecure_channel(target) as channel:
+            stub = catalog_pb2_grpc.CatalogServiceStub(channel)
+            stats = stub.GetCatalogStats(
+                catalog_pb2.GetCatalogStatsRequest(), metadata=metadata, timeout=60
+            )
+        return bool(stats.tail_row_count == 0) and len(processes(pid)) == workers + 2
+
+    until(folded, "the folding")
+    return time.monotonic() - begin
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not in {PATIENCE_S:.0f} s: {what}")
+        time.sleep(0.1)
 
 
 def ask(target: str, metadata: Any, workers: int, requests: int) -> None:
