@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo serve test test-fast test-faults bench bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-text serve test test-fast test-faults bench bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ $(VENV)-protos/.installed: constraints-protos.txt
 
 demo: $(VENV)/.installed ## Train, export, verify, serve, and recommend to three users.
 	$(BIN)/python docs/examples/demo.py
+
+demo-text: $(VENV)/.installed ## Make a bundle with texts, ask for films in words, and find a new one.
+	$(BIN)/python docs/examples/demo_text.py
 
 serve: $(VENV)/.installed ## Serve the demo's bundle on 127.0.0.1:8500 until Ctrl-C.
 	@test -d build/demo/bundle || { echo 'build/demo/bundle is not there yet: run `make demo` first' >&2; exit 1; }
