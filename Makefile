@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-text serve test test-fast test-faults bench bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-text serve test test-fast test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,14 @@ $(VENV)-protos/.installed: constraints-protos.txt
 	$(VENV)-protos/bin/pip install --quiet --requirement constraints-protos.txt
 	touch $@
 
+# Google's SDK before the current one needs protobuf below 6. So this is also where the oldest grpcio and protobuf are
+# tested that the package declares.
+$(VENV)-gemini-legacy/.installed: $(VENV)/.installed constraints-gemini-legacy.txt
+	$(PYTHON) -m venv $(VENV)-gemini-legacy
+	$(UV) pip install --quiet --python $(VENV)-gemini-legacy/bin/python --constraint constraints-gemini-legacy.txt \
+	  --editable '.[server,gemini-legacy]' hypothesis onnx psutil pyarrow pytest pytest-asyncio rich
+	touch $@
+
 demo: $(VENV)/.installed ## Train, export, verify, serve, and recommend to three users.
 	$(BIN)/python docs/examples/demo.py
 
@@ -44,6 +52,12 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
+
+test-gemini-legacy: $(VENV)-gemini-legacy/.installed ## Run the tests of gemini-legacy, and calls at the oldest grpcio and protobuf, in their environment.
+	SHORTLIST_TEST_PROVIDERS=gemini-legacy $(VENV)-gemini-legacy/bin/pytest --confcutdir tests/server/llm \
+	  tests/server/llm/test_providers.py
+	$(VENV)-gemini-legacy/bin/pytest tests/contract/test_recommendation.py tests/contract/test_error_table.py \
+	  tests/clients/python --ignore tests/clients/python/cli/test_program.py
 
 test-faults: $(VENV)/.installed ## Run tests/faults in full (damaged bundles, random requests, kills): minutes, where make test takes seconds for it.
 	SHORTLIST_FAULTS=full $(BIN)/pytest -s tests/faults
@@ -68,6 +82,9 @@ soak: $(VENV)/.installed ## Load the server for 15 minutes; fails if it takes ev
 
 bench-text: $(VENV)/.installed ## Measure what is found by text, beside BM25, and what it costs.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_search.py
+
+bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/llm_call.py
 
 evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
 	$(BIN)/python benchmarks/tutorial.py
@@ -107,4 +124,4 @@ constraints: $(VENV)/.installed ## Resolve the newest versions into the constrai
 	done
 
 clean: ## Remove everything that was made.
-	rm -rf build $(VENV) $(VENV)-protos .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf build $(VENV) $(VENV)-protos $(VENV)-gemini-legacy .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -58,7 +58,7 @@ def make_language_model(
         MissingExtra: what the provider or the cache needs is not installed.
     """
     return GuardedLanguageModel(
-        _language_model(provider, model),
+        make_provider(provider, model),
         options.guard,
         cache=_cache(options.cache),
         budget=HourBudget(options.money_per_hour),
@@ -89,7 +89,12 @@ def make_text_embedder(
     )
 
 
-def _language_model(provider: ProviderName, options: ModelOptions) -> Provider:
+def make_provider(provider: ProviderName, options: ModelOptions) -> Provider:
+    """Return a language model with nothing around it; call it inside the event loop.
+
+    Raises:
+        MissingExtra: what the provider needs is not installed.
+    """
     # Each is imported where it is wanted: they are extras.
     if provider == "gemini":
         from shortlist_server.llm.gemini import GeminiModel
