@@ -10,7 +10,7 @@ export HNSWLIB_NO_NATIVE := 1
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-text serve test test-fast test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-text serve test test-fast test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ bench-catalog: $(VENV)/.installed ## Measure what 1,000 changed items a second c
 bench-overload: $(VENV)/.installed ## Measure goodput and latency up to twice the saturation rate.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/report.py
+
+bench-rerank: $(VENV)/.installed ## Measure how much later a first list comes for a language model that hangs.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rerank.py
 
 bench-memory: $(VENV)/.installed ## Measure the memory of one worker and of four.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
