@@ -238,6 +238,12 @@ def test_a_switch_gives_a_folding_up_and_a_step_back_begins_from_the_export(
             client.delete_items(["i5"])
             until(lambda: len(folders(state)) == 1, "a folded index")
             (first,) = folders(state)
+
+        def taken_over() -> bool:
+            with Client(server.target, timeout_s=TIMEOUT_S, api_key=key) as client:
+                return pending(client) == 0
+
+        until(taken_over, "workers that serve it")
         active = server.serving_state()["active"]["stable"]
         assert first.startswith(active["sha256"][:16])
         # What is remembered is the bundle as exported.

@@ -34,8 +34,6 @@ class Folding:
         self._current = current
         self._is_switching = is_switching
         self._switch = switch
-        self._taken_over = asyncio.Event()
-        self._taken_over.set()
         self._folders: CompactedFolders | None = None
         self._compactor: Compactor | None = None
         if config.compaction_rows and config.state_dir is not None:
@@ -47,10 +45,6 @@ class Folding:
         await self.clean()
         if self._compactor is not None:
             await self._compactor.run()
-
-    async def taken_over(self) -> None:
-        """Wait until what was folded in has been switched to, if it is just being."""
-        await self._taken_over.wait()
 
     def give_up(self) -> None:
         """End what is being made: another bundle is going to serve."""
@@ -83,10 +77,6 @@ class Folding:
         """Switch to the same bundle, which is loaded with what was folded in; see
         `CompactionHost`.
         """
-        self._taken_over.clear()
-        try:
-            await self._switch(self.served_folder())
-        finally:
-            self._taken_over.set()
+        await self._switch(self.served_folder())
         revision: int = self._current().items["revision"]
         return revision

@@ -179,7 +179,6 @@ class Supervisor:
             BundleError: the bundle cannot be served.
             SwitchUnderWay: another switch has not ended.
         """
-        await self._folding.taken_over()
         return (await self._begin_switch(label, folder, sha256))[label]
 
     async def take_away(self, label: str) -> None:
@@ -189,12 +188,10 @@ class Supervisor:
             BundleError: what serves beside it cannot be loaded again.
             SwitchUnderWay: another switch has not ended.
         """
-        await self._folding.taken_over()
         await self._begin_switch(label, None)
 
     async def validate(self, folder: Path) -> dict[str, Any]:
         """Load a bundle in a process that ends then; returns the bundle; raises like `switch`."""
-        await self._folding.taken_over()
         if self._switching or self._stopping:
             raise SwitchUnderWay
         self._switching = True
