@@ -129,7 +129,9 @@ class TurnEnd:
     expire_time: datetime | None
     """When the server forgets it, unless a turn comes before. None where the caller keeps it."""
     degraded: tuple[Degradation, ...]
-    """What the language model did not do: stage `intent` or `reply`."""
+    """What the language model did not do: stage `intent` or `reply`; or `retrieval`, where the
+    taste could not be searched by.
+    """
     stages: tuple[StageReport, ...]
     language_model: LanguageModelUse | None
     """None where the server has none."""

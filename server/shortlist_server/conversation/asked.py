@@ -10,10 +10,19 @@ from shortlist_server.conversation.attributes import Attributes, filter_of
 from shortlist_server.conversation.intent import Action, Intent
 from shortlist_server.conversation.state import Conversation
 from shortlist_server.funnel.filter import AllOf, Filter
-from shortlist_server.funnel.options import Named, Options, Pin, SelectionOptions, SourceOptions
+from shortlist_server.funnel.options import (
+    Named,
+    Nearest,
+    Options,
+    Pin,
+    SelectionOptions,
+    SourceOptions,
+    Text,
+)
 from shortlist_server.funnel.types import Event, FeatureValue, Query, User
 
 CANDIDATES = 200
+TEXT_CANDIDATES_MIN = 15
 LIKED = "like"
 """Action of the events that say what a user likes."""
 HISTORY_MAX = 1_000
@@ -55,6 +64,8 @@ def asked(
     conversation: Conversation,
     catalog: ItemTable,
     attributes: Attributes,
+    *,
+    has_texts: bool = False,
 ) -> tuple[Query, Options]:
     """Return what the funnel is asked.
 
@@ -64,6 +75,7 @@ def asked(
         conversation: What came of the turns before.
         catalog: The items, and the users that are known.
         attributes: Those of the items.
+        has_texts: Whether items can be found by their texts.
     """
     excluded = list(dict.fromkeys(turn.excluded_item_ids))
     options = Options(
@@ -103,7 +115,30 @@ def asked(
         filter=_both(turn.filter, filter_of(attributes, intent.conditions)),
     )
     liked = [item for item in (*conversation.liked, *intent.liked) if item not in stays]
-    return Query(subject=_who_likes(user, liked, catalog), context=turn.context), options
+    query = Query(subject=_who_likes(user, liked, catalog), context=turn.context)
+    if has_texts and intent.taste:
+        query = replace(query, text=intent.taste)
+        options = replace(options, sources=by_words(options.limit, max(1, options.limit // 2)))
+    return query, options
+
+
+def without_words(query: Query, options: Options) -> tuple[Query, Options]:
+    """Return the same for a server that cannot search by words now."""
+    return replace(query, text=""), replace(options, sources=())
+
+
+def by_words(limit: int, others: int) -> tuple[SourceOptions, ...]:
+    """Return the sources of a taste in words.
+
+    Args:
+        limit: Number of items wanted.
+        others: How many of those that suit the user anyway are among the candidates, 1 or more.
+            What ranks them all reads no words: of many, it would put many first.
+    """
+    return (
+        SourceOptions(settings=Text(), candidate_count=max(TEXT_CANDIDATES_MIN, 3 * limit)),
+        SourceOptions(settings=Nearest(), candidate_count=others),
+    )
 
 
 def _both(first: Filter | None, second: Filter | None) -> Filter | None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from shortlist_server.catalog.catalog import ItemTable
-from shortlist_server.conversation.asked import Turn, asked, settled
+from shortlist_server.conversation.asked import Turn, asked, by_words, settled, without_words
 from shortlist_server.conversation.attributes import Attributes
 from shortlist_server.conversation.intent import (
     Action,
@@ -26,10 +26,11 @@ from shortlist_server.conversation.prompt import converse_prompt
 from shortlist_server.conversation.reply import Piece, Reply, plain_reply
 from shortlist_server.conversation.state import AnsweredTurn, Conversation
 from shortlist_server.conversation.told import Told
+from shortlist_server.errors import NotConfigured
 from shortlist_server.funnel.budget import Budget
-from shortlist_server.funnel.options import Options
+from shortlist_server.funnel.options import Options, Text
 from shortlist_server.funnel.types import Answer, Degradation, Query, StageReport
-from shortlist_server.llm.language_model import LanguageModel
+from shortlist_server.llm.language_model import LanguageModel, LanguageModelError
 
 AskFunnel: TypeAlias = Callable[[Query, Options], Awaitable[Answer]]
 
@@ -98,6 +99,7 @@ class Dialogue:
         catalog: ItemTable,
         attributes: Attributes,
         ask_funnel: AskFunnel,
+        has_texts: bool,
         budget: Budget,
     ) -> AsyncGenerator[Part, None]:
         """Answer a turn: what was understood, the items, the reply in pieces, the end.
@@ -108,14 +110,15 @@ class Dialogue:
             catalog: The items.
             attributes: Those of the items.
             ask_funnel: Runs the funnel over the same items. What it raises ends the turn.
+            has_texts: Whether it finds items by their texts.
             budget: The caller's time.
         """
         told = Told(self._prompt, catalog, conversation)
         run = ModelRun(self._model, self._prompt, budget)
         intent = settled(await self._intent(run, turn, told, attributes), conversation)
         yield Understood(intent=intent)
-        query, options = asked(turn, intent, conversation, catalog, attributes)
-        answer = await ask_funnel(query, options)
+        query, options = asked(turn, intent, conversation, catalog, attributes, has_texts=has_texts)
+        answer, options = await self._found(run, query, options, ask_funnel)
         yield Found(answer=answer, options=options)
         rows = answer.items.rows.tolist()
         plain = plain_reply(
@@ -123,6 +126,7 @@ class Dialogue:
             intent,
             [told.title(row) for row in rows],
             [told.title(row) for row in catalog.rows(intent.subjects).tolist()],
+            searched=has_texts,
         )
         reply = Reply(self._prompt.sentences)
         data = told.for_reply(turn.text, intent, answer)
@@ -153,6 +157,29 @@ class Dialogue:
             stages=tuple(run.stages),
             use=run.use(),
         )
+
+    async def _found(
+        self, run: ModelRun, query: Query, options: Options, ask_funnel: AskFunnel
+    ) -> tuple[Answer, Options]:
+        """Return what the funnel answers, and what it was asked in the end: by words, if it can."""
+        if not query.text:
+            return await ask_funnel(query, options), options
+        try:
+            answer = await ask_funnel(query, options)
+        except (LanguageModelError, NotConfigured) as error:
+            # Nothing embeds the words, and nothing is known of the user.
+            run.search_failed(error)
+        else:
+            missed = [one for one in answer.degraded if one.source == Text.kind]
+            if not missed:
+                if answer.shortfall is None:
+                    return answer, options
+                # Few items have a text, or few of those fit: others that suit the user fill up.
+                options = replace(options, sources=by_words(options.limit, options.limit))
+                return await ask_funnel(query, options), options
+            run.degraded += missed
+        query, options = without_words(query, options)
+        return await ask_funnel(query, options), options
 
     async def _intent(
         self, run: ModelRun, turn: Turn, told: Told, attributes: Attributes

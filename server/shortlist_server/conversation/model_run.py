@@ -59,6 +59,17 @@ class ModelRun:
             raise LlmBudgetExceeded(f"no time was left for the {name}")
         return self._model, left_s
 
+    def search_failed(self, error: Exception) -> None:
+        """Say that items could not be searched by words."""
+        reason = DegradedReason.FAILED
+        if isinstance(error, LanguageModelError):
+            reason = DegradedReason[error.reason]
+        self.degraded.append(
+            Degradation(
+                stage="retrieval", source="text", reason=reason, message=str(error), cause=error
+            )
+        )
+
     def stage(self, name: str) -> _ModelStage:
         """Return a stage in which the model is asked; what the model raises ends it, no more."""
         return _ModelStage(self, name, self._budget)

@@ -20,7 +20,7 @@ from shortlist_server.llm.prompt import (
 TEXTS = (
     *("title", "intent", "reply", "user"),
     *("plain_recommend", "plain_swap", "plain_explain", "plain_nothing"),
-    *("why_conditions", "why_others"),
+    *("why_conditions", "why_taste", "why_others"),
 )
 
 

@@ -100,6 +100,8 @@ def plain_reply(
     intent: Intent,
     titles: Sequence[str],
     subject_titles: Sequence[str],
+    *,
+    searched: bool,
 ) -> str:
     """Return what is said without a model.
 
@@ -108,6 +110,7 @@ def plain_reply(
         intent: What the turn asked for.
         titles: Those of the items that are shown.
         subject_titles: Those of the items that the turn is about.
+        searched: Whether items are found by the taste in words.
     """
     if not titles:
         return prompt.plain("plain_nothing")
@@ -116,15 +119,17 @@ def plain_reply(
         case Action.SWAP:
             text = prompt.plain("plain_swap", items=items, subjects=subjects)
         case Action.EXPLAIN:
-            text = prompt.plain("plain_explain", items=items, why=_why(prompt, intent))
+            text = prompt.plain(
+                "plain_explain", items=items, why=_why(prompt, intent, searched=searched)
+            )
         case Action.RECOMMEND:
             text = prompt.plain("plain_recommend", items=items)
     return clean(text, REPLY_CHARS_MAX)
 
 
-def _why(prompt: ConversePrompt, intent: Intent) -> str:
+def _why(prompt: ConversePrompt, intent: Intent, *, searched: bool) -> str:
     if not intent.conditions:
-        return prompt.plain("why_others")
+        return prompt.plain("why_taste" if searched and intent.taste else "why_others")
     conditions = "; ".join(map(in_signs, intent.conditions))
     return prompt.plain("why_conditions", conditions=conditions)
 

@@ -88,6 +88,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
             catalog=at.catalog,
             attributes=self._attributes_of(at),
             ask_funnel=ask_funnel,
+            has_texts=at.funnel.has_texts,
             budget=budget,
         )
         understood: Understood | None = None

@@ -113,7 +113,9 @@ def fill_end(end: Ended, message: pb.TurnEnd) -> None:
     message.reply = end.reply
     message.by_language_model = end.by_model
     for one in end.degraded:
-        message.degraded.add(stage=one.stage, reason=DEGRADED[one.reason], message=one.message)
+        message.degraded.add(
+            stage=one.stage, source=one.source, reason=DEGRADED[one.reason], message=one.message
+        )
     for report in end.stages:
         stage: types_pb2.StageReport = message.stages.add(
             name=report.name, outcome=OUTCOMES[report.outcome], plan=report.plan

@@ -396,8 +396,8 @@ class TurnEnd(google.protobuf.message.Message):
 
     @property
     def degraded(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shortlist.v1.types_pb2.Degradation]:
-        """What the language model did not do: stage `intent` or `reply`. Empty where it did both. What the funnel did without stands
-        in `TurnItems.info`.
+        """What the language model did not do: stage `intent` or `reply`; and stage `retrieval`, source `text`, where the taste could
+        not be searched by. Empty where all was done. What the funnel did without stands in `TurnItems.info`.
         """
 
     @property
