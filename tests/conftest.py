@@ -120,6 +120,7 @@ class RunningServer:
             tracing=self.tracing,
             shared=self._shared,
             reranker=make_reranker(self.config, self._models.llm),
+            language_model=self._models.llm,
         )
         return f"127.0.0.1:{await self._server.start()}"
 

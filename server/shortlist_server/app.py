@@ -15,12 +15,14 @@ from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.sqlite_store import SqliteStore
 from shortlist_server.catalog.store import CatalogStore, StoreOptions
 from shortlist_server.config import ServerConfig
+from shortlist_server.conversations import make_conversation_service
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.stages import Reranker
 from shortlist_server.generation import Generation, GenerationOptions
 from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
+from shortlist_server.llm.language_model import LanguageModel
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.observability.request_log import RequestLog, RequestLogOptions
@@ -265,6 +267,7 @@ def build_server(
     tracing: Tracing | None = None,
     shared: Shared | None = None,
     reranker: Reranker | None = None,
+    language_model: LanguageModel | None = None,
 ) -> Server:
     """Return a server that does not listen yet; call it inside the event loop.
 
@@ -278,6 +281,10 @@ def build_server(
         tracing: Makes spans; None where there are none.
         shared: What the process has together with others; None where it serves alone.
         reranker: Has a language model put candidates in order; None where there is none.
+        language_model: Understands and words conversations; None where there is none.
+
+    Raises:
+        ConfigError: a file of the configuration cannot be used.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
@@ -296,6 +303,9 @@ def build_server(
             catalogs=_catalogs(loaded, generations, live),
             store=None if live is None else live.store,
             default_timeout_s=config.default_timeout_ms / 1e3,
+        ),
+        conversation=make_conversation_service(
+            config, lambda: generations, compute, language_model, metrics
         ),
         bundle=BundleService(
             bundle_info(loaded.stable),

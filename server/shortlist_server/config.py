@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from shortlist_server.config_conversation import ConversationConfig
 from shortlist_server.config_llm import LlmConfig, TextEmbedderConfig
 from shortlist_server.config_origin import ENV_PREFIX, check_file, origin_of
 from shortlist_server.config_rerank import RerankConfig
@@ -36,7 +37,7 @@ class ServerConfig(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
-    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder", "rerank")
+    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder", "rerank", "conversation")
     """Fields with fields of their own: set in the file or by the environment, not by flags."""
 
     bundle: Path | None = None
@@ -308,6 +309,9 @@ class ServerConfig(BaseSettings):
 
     rerank: RerankConfig = RerankConfig()
     """A section: how the language model puts candidates in order, see docs/reranking.md."""
+
+    conversation: ConversationConfig = ConversationConfig()
+    """A section: how turns of conversations are answered, see docs/conversation.md."""
 
     @field_validator("otel_endpoint")
     @classmethod

@@ -21,6 +21,7 @@
         - ScopeMissing          its key does not open what it asks for
       - RateLimited             its key is used more often than it may be
       - LabelNotLoaded          no bundle has the label that a request asks for
+      - ConversationNotFound    the server keeps no such conversation for its caller
       - ItemNotFound            none of the items that a query needs is known
       - DeadlineExceeded        the time budget is gone
       - Overloaded              as many requests wait as are admitted
@@ -225,6 +226,16 @@ class LabelNotLoaded(ShortlistError):
         self.expected = f"the label of a bundle that is loaded: {expected}"
         self.got = got
         super().__init__(f"{field}: expected {self.expected}, got {got}")
+
+
+class ConversationNotFound(ShortlistError):
+    """The server keeps no such conversation for this caller."""
+
+    def __init__(self, conversation_id: str) -> None:
+        self.field = "conversation_id"
+        self.expected = "the id of a conversation of this caller that the server keeps"
+        self.got = conversation_id
+        super().__init__(f"{self.field}: expected {self.expected}, got {self.got}")
 
 
 class ItemNotFound(ShortlistError):

@@ -143,6 +143,7 @@ class ServingProcess:
             self._tracing,
             shared,
             make_reranker(config, self.language_models.llm),
+            self.language_models.llm,
         )
 
     @property

@@ -20,11 +20,12 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from shortlist.v1 import bundle_pb2, catalog_pb2, errors_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, conversation_pb2, errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.catalog_pb2_grpc import CatalogServiceStub
+from shortlist.v1.conversation_pb2_grpc import ConversationServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from shortlist_server import app
 from shortlist_server.access.api_keys import Scope, entry, make_key
@@ -62,6 +63,11 @@ WAYS = {
     "Retrieve": Way(R, pb.RetrieveRequest(query=USER), {"recommend"}),
     "Rank": Way(R, pb.RankRequest(query=USER, item_ids=["i1"]), {"recommend"}),
     "FindSimilarItems": Way(R, pb.FindSimilarItemsRequest(item_id="i1"), {"recommend"}),
+    "Converse": Way(
+        ConversationServiceStub,
+        conversation_pb2.ConverseRequest(text="Films", query=USER),
+        {"recommend"},
+    ),
     "GetActiveBundle": Way(
         BundleServiceStub, bundle_pb2.GetActiveBundleRequest(), {"recommend", "admin"}
     ),

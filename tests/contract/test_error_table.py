@@ -15,9 +15,10 @@ from typing import Any
 import grpc
 import pytest
 from altered_funnel import AlteredSource, altered, kinds_of
-from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, errors_pb2
+from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, conversation_pb2, errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
+from shortlist.v1.conversation_pb2_grpc import ConversationServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub as Stub
 from shortlist_server import app, errors
 from shortlist_server.access.api_keys import entry, make_key
@@ -123,6 +124,7 @@ BY_STATE = {
     "CATALOG_UNAVAILABLE": Code.UNAVAILABLE,
     "IDEMPOTENCY_KEY_REUSED": Code.INVALID_ARGUMENT,
     "CATALOG_READ_ONLY": Code.FAILED_PRECONDITION,
+    "CONVERSATION_NOT_FOUND": Code.NOT_FOUND,
 }
 
 
@@ -288,6 +290,17 @@ def test_the_store_refuses(
     with grpc.insecure_channel(running.target) as channel:
         refusal = refuse(Stub(channel).Recommend, REQUEST)
     check_details(refusal, reason, BY_STATE[reason])
+
+
+def test_conversation_not_found(channel: grpc.Channel, refuse: Any) -> None:
+    refusal = refuse(
+        lambda message, **options: list(
+            ConversationServiceStub(channel).Converse(message, **options)
+        ),
+        conversation_pb2.ConverseRequest(text="Films", conversation_id="ghost"),
+    )
+    check_details(refusal, "CONVERSATION_NOT_FOUND", Code.NOT_FOUND)
+    assert refusal.info.metadata["got"] == "ghost"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ import pytest
 from serving_process import ServingProcess
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
+from shortlist.v1.conversation_pb2 import ConverseRequest
+from shortlist.v1.conversation_pb2_grpc import ConversationServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -61,6 +63,8 @@ def exposed(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
             stub.Recommend(pb.RecommendRequest(query=query, limit=5), timeout=10)
         with pytest.raises(grpc.RpcError):
             stub.Recommend(pb.RecommendRequest(), timeout=10)
+        request = ConverseRequest(text="Films", keep=True)
+        list(ConversationServiceStub(channel).Converse(request, timeout=10))
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
             text = response.read().decode()
     types_ = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, cast
 import grpc
 import grpc.aio
 
-from shortlist_client import bundle_calls, calls, catalog_calls, stream_calls
+from shortlist_client import bundle_calls, calls, catalog_calls, conversation_calls, stream_calls
 from shortlist_client.call import (
     AnyCall,
     Call,
@@ -105,6 +105,7 @@ class AsyncClient:
     recommend = _awaited(calls.recommend)
     stream_recommend = _streaming(stream_calls.stream_recommend)
     recommend_batch = _streaming(stream_calls.recommend_batch)
+    converse = _streaming(conversation_calls.converse)
     retrieve = _awaited(calls.retrieve)
     rank = _awaited(calls.rank)
     find_similar_items = _awaited(calls.find_similar_items)

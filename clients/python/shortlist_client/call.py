@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 import grpc
 from shortlist.v1.bundle_pb2_grpc import BundleServiceStub
 from shortlist.v1.catalog_pb2_grpc import CatalogServiceStub
+from shortlist.v1.conversation_pb2_grpc import ConversationServiceStub
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
 from shortlist_client.errors import InvalidValue
@@ -32,6 +33,7 @@ class Stubs:
         self.recommendation = RecommendationServiceStub(channel)
         self.bundle = BundleServiceStub(channel)
         self.catalog = CatalogServiceStub(channel)
+        self.conversation = ConversationServiceStub(channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

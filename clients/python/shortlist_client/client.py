@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, cast
 
 import grpc
 
-from shortlist_client import bundle_calls, calls, catalog_calls, stream_calls
+from shortlist_client import bundle_calls, calls, catalog_calls, conversation_calls, stream_calls
 from shortlist_client.call import (
     AnyCall,
     Call,
@@ -109,6 +109,7 @@ class Client:
     recommend = _blocking(calls.recommend)
     stream_recommend = _streaming(stream_calls.stream_recommend)
     recommend_batch = _streaming(stream_calls.recommend_batch)
+    converse = _streaming(conversation_calls.converse)
     retrieve = _blocking(calls.retrieve)
     rank = _blocking(calls.rank)
     find_similar_items = _blocking(calls.find_similar_items)

@@ -22,7 +22,8 @@
       x PermissionDenied          the caller may not make this call
         - ScopeMissing            its API key does not open `scope`
       - LabelNotLoaded            the server has no bundle of the label asked for
-      - NotFound                  none of the items that a query needs is known
+      x NotFound                  none of the items that a query needs is known
+        - ConversationNotFound    the server keeps no such conversation for this caller
       - DeadlineExceeded          the time was gone before the answer came
       x Overloaded                too busy: come back after `retry_delay_s`
         - RateLimited             this API key is used more often than it may be
@@ -211,6 +212,10 @@ class LabelNotLoaded(ShortlistError):
 
 class NotFound(ShortlistError):
     """None of the items that a query needs is known to the bundle."""
+
+
+class ConversationNotFound(NotFound):
+    """The server keeps no such conversation for this caller: begin a new one."""
 
 
 class DeadlineExceeded(ShortlistError):

@@ -25,7 +25,7 @@ def recommendations_from_proto(
 ) -> results.Recommendations:
     """Return the answer of Recommend."""
     return results.Recommendations(
-        items=tuple(map(_item_from_proto, response.items)), info=_info_from_proto(response.info)
+        items=tuple(map(item_from_proto, response.items)), info=info_from_proto(response.info)
     )
 
 
@@ -34,8 +34,8 @@ def streamed_from_proto(
 ) -> results.StreamedRecommendations:
     """Return one answer of StreamRecommend."""
     return results.StreamedRecommendations(
-        items=tuple(map(_item_from_proto, response.response.items)),
-        info=_info_from_proto(response.response.info),
+        items=tuple(map(item_from_proto, response.response.items)),
+        info=info_from_proto(response.response.info),
         refinement=response.refinement,
         last=response.last,
     )
@@ -63,16 +63,16 @@ def row_from_proto(
 def candidates_from_proto(response: recommendation_pb2.RetrieveResponse) -> results.Candidates:
     """Return the answer of Retrieve."""
     return results.Candidates(
-        items=tuple(map(_item_from_proto, response.items)), info=_info_from_proto(response.info)
+        items=tuple(map(item_from_proto, response.items)), info=info_from_proto(response.info)
     )
 
 
 def ranking_from_proto(response: recommendation_pb2.RankResponse) -> results.Ranking:
     """Return the answer of Rank."""
     return results.Ranking(
-        items=tuple(map(_item_from_proto, response.items)),
+        items=tuple(map(item_from_proto, response.items)),
         unknown_item_ids=tuple(response.unknown_item_ids),
-        info=_info_from_proto(response.info),
+        info=info_from_proto(response.info),
     )
 
 
@@ -81,7 +81,7 @@ def similar_items_from_proto(
 ) -> results.SimilarItems:
     """Return the answer of FindSimilarItems."""
     return results.SimilarItems(
-        items=tuple(map(_item_from_proto, response.items)), info=_info_from_proto(response.info)
+        items=tuple(map(item_from_proto, response.items)), info=info_from_proto(response.info)
     )
 
 
@@ -152,7 +152,8 @@ def _recall_from_proto(bucket: catalog_pb2.RecallBucket) -> results.RecallBucket
     )
 
 
-def _item_from_proto(item: types_pb2.ScoredItem) -> results.ScoredItem:
+def item_from_proto(item: types_pb2.ScoredItem) -> results.ScoredItem:
+    """Return an item of an answer."""
     return results.ScoredItem(
         id=item.id,
         score=item.score,
@@ -184,7 +185,8 @@ def values_from_proto(values: Mapping[str, types_pb2.Value]) -> dict[str, Attrib
     return _sorted({name: value for name, value in read.items() if value is not None})
 
 
-def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
+def info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
+    """Return what identifies and explains an answer."""
     shortfall = basis = None
     if info.shortfall_reason != types_pb2.SHORTFALL_REASON_UNSPECIFIED:
         shortfall = _SHORTFALL_REASONS.get(
@@ -197,11 +199,11 @@ def _info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
     return results.AnswerInfo(
         request_id=info.request_id,
         bundle=bundle_id_from_proto(info.bundle),
-        stages=tuple(map(_stage_from_proto, info.stages)),
+        stages=tuple(map(stage_from_proto, info.stages)),
         cold_start=info.cold_start,
         warnings=tuple(map(_warning_from_proto, info.warnings)),
         shortfall_reason=shortfall,
-        degraded=tuple(map(_degradation_from_proto, info.degraded)),
+        degraded=tuple(map(degradation_from_proto, info.degraded)),
         sources=tuple(map(_source_report_from_proto, info.sources)),
         cold_start_basis=basis,
         seed=info.seed if info.HasField("seed") else None,
@@ -250,7 +252,8 @@ def _asked_from_proto(rerank: types_pb2.RerankOptions) -> options.Rerank:
     )
 
 
-def _stage_from_proto(stage: types_pb2.StageReport) -> explanation.StageReport:
+def stage_from_proto(stage: types_pb2.StageReport) -> explanation.StageReport:
+    """Return what a stage reports."""
     return explanation.StageReport(
         name=stage.name,
         duration_ms=_milliseconds(stage.duration),
@@ -271,7 +274,8 @@ def _warning_from_proto(warning: types_pb2.Warning) -> explanation.RequestWarnin
     )
 
 
-def _degradation_from_proto(degradation: types_pb2.Degradation) -> explanation.Degradation:
+def degradation_from_proto(degradation: types_pb2.Degradation) -> explanation.Degradation:
+    """Return what was left out."""
     return explanation.Degradation(
         stage=degradation.stage,
         source=degradation.source,
@@ -376,7 +380,7 @@ def _sorted(values: Mapping[str, ValueT]) -> dict[str, ValueT]:
     return dict(sorted(values.items()))
 
 
-def _by_number(
+def by_number(
     kind: type[EnumT], values: Iterable[tuple[str, int]], prefix: str
 ) -> dict[int, EnumT]:
     """Return the members of a Python enum by the numbers of their namesakes in the proto enum."""
@@ -384,19 +388,19 @@ def _by_number(
     return {number: kind(name) for number, name in names.items() if name in kind.__members__}
 
 
-_SHORTFALL_REASONS = _by_number(
+_SHORTFALL_REASONS = by_number(
     explanation.ShortfallReason, types_pb2.ShortfallReason.items(), "SHORTFALL_REASON_"
 )
-_STAGE_OUTCOMES = _by_number(
+_STAGE_OUTCOMES = by_number(
     explanation.StageOutcome, types_pb2.StageOutcome.items(), "STAGE_OUTCOME_"
 )
-_VALUE_TYPES = _by_number(results.ValueType, types_pb2.ValueType.items(), "VALUE_TYPE_")
-_WARNING_REASONS = _by_number(
+_VALUE_TYPES = by_number(results.ValueType, types_pb2.ValueType.items(), "VALUE_TYPE_")
+_WARNING_REASONS = by_number(
     explanation.WarningReason, types_pb2.WarningReason.items(), "WARNING_REASON_"
 )
-_DEGRADED_REASONS = _by_number(
+_DEGRADED_REASONS = by_number(
     explanation.DegradedReason, types_pb2.DegradedReason.items(), "DEGRADED_REASON_"
 )
-_COLD_START_BASES = _by_number(
+_COLD_START_BASES = by_number(
     explanation.ColdStartBasis, types_pb2.ColdStartBasis.items(), "COLD_START_BASIS_"
 )

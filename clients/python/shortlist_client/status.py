@@ -50,6 +50,7 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "REVISION_NOT_REACHED": errors.RevisionNotReached,
     "CATALOG_READ_ONLY": errors.CatalogReadOnly,
     "LABEL_NOT_LOADED": errors.LabelNotLoaded,
+    "CONVERSATION_NOT_FOUND": errors.ConversationNotFound,
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[errors.ShortlistError]] = {

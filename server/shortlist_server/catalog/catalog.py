@@ -35,6 +35,10 @@ class ItemTable(Catalog, Protocol):
     def user_count(self) -> int:
         """Number of users in the bundle's table; 0 where it has none."""
 
+    @property
+    def attribute_types(self) -> Mapping[str, str]:
+        """Type of each item attribute by name, in the bundle's order."""
+
     def attribute(self, name: str, row: int) -> CellValue | None:
         """Return an attribute of the item at a row, or None where it has no value."""
 
@@ -67,6 +71,9 @@ class BundleCatalog:
         self.exported = ExportedRows(bundle)
         """Where the items are that the bundle was exported with."""
         self.attribute_names: Sequence[str] = tuple(bundle.item_columns)
+        self.attribute_types: Mapping[str, str] = {
+            column.name: column.type for column in bundle.manifest.items.columns
+        }
         self.feature_types: Mapping[str, str] = {
             feature.name: feature.type
             for feature in bundle.manifest.features

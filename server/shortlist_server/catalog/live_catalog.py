@@ -57,6 +57,7 @@ class LiveCatalog:
         self.alive = Selection("", lambda: alive)
         self._cache = SelectionCache(self.row_count, filter_cache_bytes)
         self.attribute_names: Sequence[str] = base.attribute_names
+        self.attribute_types: Mapping[str, str] = base.attribute_types
         self.feature_types: Mapping[str, str] = base.feature_types
 
     @property

@@ -74,7 +74,8 @@ class Funnel:
         self._gatherer = gatherer
         self._sources = sources
         self._ranker = ranker
-        self._has_texts = has_texts
+        self.has_texts = has_texts
+        """Whether items can be found by their texts."""
         self._composer = Composer(catalog, encoder, share=shares.diversity)
         self._rerank_share = shares.rerank
         self._prompts = prompts or {}
@@ -216,7 +217,7 @@ class Funnel:
     ) -> tuple[ResolvedQuery, EncodedQuery]:
         with trace.stage("query") as stage:
             resolved = resolve(
-                query, options, self._catalog, self._sources, has_texts=self._has_texts
+                query, options, self._catalog, self._sources, has_texts=self.has_texts
             )
             trace.budget.check("query")
             encoded = self._encoder.encode(resolved)

@@ -84,7 +84,7 @@ def read_order(
             violations.add("duplicate")
         positions[position] = None
         if isinstance(said, str) and (said := clean(said, REASON_CHARS_MAX)):
-            if wrong := _unfit(said, secrets):
+            if wrong := unfit(said, secrets):
                 violations.add(wrong)
             else:
                 reasons[position] = said
@@ -95,7 +95,7 @@ def read_order(
     return ItemOrder(positions=tuple(positions), reasons=reasons, violations=frozenset(violations))
 
 
-def _unfit(reason: str, secrets: Sequence[str]) -> str:
+def unfit(reason: str, secrets: Sequence[str]) -> str:
     """Return what is wrong with a reason; empty where nothing is."""
     lower = reason.casefold()
     if any(link in lower for link in LINKS):

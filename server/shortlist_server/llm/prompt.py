@@ -14,6 +14,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from shortlist_server.funnel.stages import Catalog
 from shortlist_server.llm.language_model import Message
 
 TEXTS = ("system", "user", "whole", "subset", "reasons")
@@ -58,22 +59,17 @@ class RerankPrompt:
             subset: Whether it may leave some out.
             reasons: Whether it is to say why.
         """
-        # Marks that no text in the data can make: the block ends where it ends.
-        block = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        block = block.replace("<", "\\u003c").replace(">", "\\u003e")
         parts = [self.user, self.subset if subset else self.whole]
         if reasons:
             parts.append(self.reasons)
         text = "\n".join(part.strip() for part in parts)
-        filled = Template(text).safe_substitute(data=block, count=count)
+        filled = Template(text).safe_substitute(data=data_block(data), count=count)
         return (Message(role="system", text=self.system), Message(role="user", text=filled))
 
     @cached_property
     def sentences(self) -> tuple[str, ...]:
         """The sentences of the prompt that nobody says by chance, in lower case."""
-        text = " ".join(f"{self.system} {self.whole} {self.subset} {self.reasons}".split())
-        parts = (part.strip().casefold() for part in re.split(r"[.!?:;]", text))
-        return tuple(part for part in parts if len(part) >= LEAK_CHARS_MIN)
+        return telling_sentences(f"{self.system} {self.whole} {self.subset} {self.reasons}")
 
 
 @lru_cache(maxsize=16)
@@ -83,17 +79,32 @@ def rerank_prompt(text: str = "") -> RerankPrompt:
     Raises:
         PromptInvalid: it is not one; the message says what is wrong, not where it is from.
     """
-    text = text or _packaged("rerank.toml")
+    text = text or packaged("rerank.toml")
+    fields = read_template(text, (*TEXTS, "title"))
+    return RerankPrompt(
+        version=version_of("rerank", text),
+        title=fields["title"],
+        attributes=fields["attributes"],
+        **{name: fields[name].strip() for name in TEXTS},
+    )
+
+
+def read_template(text: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a template: these, each a text, and `attributes`, names or None.
+
+    Raises:
+        PromptInvalid: it is not one; the message says what is wrong, not where it is from.
+    """
     if (size := len(text.encode())) > TEMPLATE_BYTES_MAX:
         raise PromptInvalid(f"expected at most {TEMPLATE_BYTES_MAX} bytes, got {size}")
     try:
         fields = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PromptInvalid(f"expected TOML: {error}") from error
-    if unknown := sorted(set(fields) - {*TEXTS, "title", "attributes"}):
-        expected = ", ".join((*TEXTS, "title", "attributes"))
+    if unknown := sorted(set(fields) - {*names, "attributes"}):
+        expected = ", ".join((*names, "attributes"))
         raise PromptInvalid(f"expected the fields {expected}, got {unknown[0]!r}")
-    for name in (*TEXTS, "title"):
+    for name in names:
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             raise PromptInvalid(f"{name}: expected a text, got {fields.get(name)!r:.40}")
     attributes = fields.get("attributes")
@@ -103,16 +114,29 @@ def rerank_prompt(text: str = "") -> RerankPrompt:
         raise PromptInvalid(f"attributes: expected a list of names, got {attributes!r:.40}")
     if "$data" not in fields["user"] and "${data}" not in fields["user"]:
         raise PromptInvalid("user: expected $data where the items go, got none")
-    return RerankPrompt(
-        version=f"rerank@{hashlib.sha256(text.encode()).hexdigest()[:12]}",
-        title=fields["title"],
-        attributes=None if attributes is None else tuple(attributes),
-        **{name: fields[name].strip() for name in TEXTS},
-    )
+    return {**fields, "attributes": None if attributes is None else tuple(attributes)}
 
 
-def _packaged(name: str) -> str:
+def version_of(name: str, text: str) -> str:
+    """Return the version of a template: its name, and the first 12 digits of its SHA-256."""
+    return f"{name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def packaged(name: str) -> str:
+    """Return the text of a template that comes with the package."""
     return (resources.files(__package__) / "prompts" / name).read_text(encoding="utf-8")
+
+
+def data_block(data: Mapping[str, Any]) -> str:
+    """Return data as JSON without the marks that delimit it: the block ends where it ends."""
+    block = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return block.replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def telling_sentences(text: str) -> tuple[str, ...]:
+    """Return the sentences of a prompt that nobody says by chance, in lower case."""
+    parts = (part.strip().casefold() for part in re.split(r"[.!?:;]", " ".join(text.split())))
+    return tuple(part for part in parts if len(part) >= LEAK_CHARS_MIN)
 
 
 def clean(text: str, chars_max: int) -> str:
@@ -140,3 +164,28 @@ def shown_value(value: Any) -> Any:
     if isinstance(value, Sequence):
         return [shown_value(entry) for entry in value[:LIST_ENTRIES_MAX]]
     return round(value, 4) if isinstance(value, float) else value
+
+
+def described(
+    catalog: Catalog, row: int, *, title: str, attributes: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return an item as a model is shown it: what it is called, and the chosen attributes.
+
+    Args:
+        catalog: The items.
+        row: Row of the item.
+        title: The attribute that is its title.
+        attributes: Other attributes, in order; None: the first of those that there are.
+    """
+    names = catalog.attribute_names
+    shown: dict[str, Any] = {}
+    if title in names and isinstance(called := catalog.attribute(title, row), str):
+        shown["title"] = clean(called, TITLE_CHARS_MAX)
+    if attributes is None:
+        attributes = [name for name in names if name != title][:ATTRIBUTES_MAX]
+    values = {
+        clean(name, TEXT_CHARS_MAX): shown_value(value)
+        for name in attributes
+        if name in names and (value := catalog.attribute(name, row)) is not None
+    }
+    return {**shown, "attributes": values} if values else shown

@@ -115,6 +115,20 @@ class Metrics:
         self._llm_breaker = self._gauge(
             "llm_breaker_state", "1 for the state of the circuit breaker.", "model", "state"
         )
+        self._turns = self._counter(
+            "conversation_turns", "Turns of conversations, by what they asked for.", "action"
+        )
+        self._turn_stages = self._counter(
+            "conversation_stages",
+            "What language models did in turns: OK, or why not.",
+            "stage",
+            "outcome",
+        )
+        self._turn_violations = self._counter(
+            "conversation_violations",
+            "Answers of language models in turns, by what was wrong with them.",
+            "kind",
+        )
         # Looking a child up by its labels takes longer than counting.
         self._children: dict[tuple[int, tuple[str, ...]], Any] = {}
 
@@ -156,6 +170,22 @@ class Metrics:
             self._of(self._short, answer.shortfall.value).inc()
         if answer.cold_start is not None:
             self._of(self._cold, answer.cold_start.value).inc()
+
+    def turn_ended(
+        self, action: str, failures: Mapping[str, str], violations: Iterable[str]
+    ) -> None:
+        """Count a turn of a conversation.
+
+        Args:
+            action: What it asked for: `recommend`, `swap`, `explain`.
+            failures: Why the language model did not do its part, by stage: `intent`, `reply`.
+            violations: What was wrong with its answers.
+        """
+        self._of(self._turns, action).inc()
+        for stage in ("intent", "reply"):
+            self._of(self._turn_stages, stage, failures.get(stage, "OK")).inc()
+        for violation in violations:
+            self._of(self._turn_violations, violation).inc()
 
     def compared(self, comparison: Comparison) -> None:
         """Count how a list of the shadow differs from the one that was sent."""

@@ -25,6 +25,7 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     f"{_RECOMMENDATION}/Retrieve": (Scope.RECOMMEND,),
     f"{_RECOMMENDATION}/Rank": (Scope.RECOMMEND,),
     f"{_RECOMMENDATION}/FindSimilarItems": (Scope.RECOMMEND,),
+    "/shortlist.v1.ConversationService/Converse": (Scope.RECOMMEND,),
     # Who asks for recommendations reads what features there are; who runs bundles sees which one.
     "/shortlist.v1.BundleService/GetActiveBundle": (Scope.RECOMMEND, Scope.ADMIN),
     "/shortlist.v1.BundleService/ListBundles": (Scope.ADMIN,),

@@ -24,7 +24,7 @@ from shortlist_server.rpc.check_values import (
 )
 
 if TYPE_CHECKING:
-    from shortlist.v1 import recommendation_pb2, types_pb2
+    from shortlist.v1 import conversation_pb2, recommendation_pb2, types_pb2
 
 ATTRIBUTES_MAX = 256
 BATCH_MAX = 1_024
@@ -46,15 +46,15 @@ def recommend_request(request: recommendation_pb2.RecommendRequest) -> None:
     in_range("limit", request.limit, LIMIT_MAX, default="20")
     _retrieval(request.retrieval)
     _enough_candidates(request.retrieval.candidate_count, request.limit or 20)
-    _exclusions("exclusions.item_ids", request.exclusions.item_ids)
-    _filters(request)
+    exclusions("exclusions.item_ids", request.exclusions.item_ids)
+    filters(request)
     check_options.sources(
         request.sources, request.retrieval.candidate_count or max(200, request.limit)
     )
     check_options.selection(request.selection, request.limit or 20)
     if request.HasField("rerank"):
         check_options.rerank(request.rerank)
-    _attributes(request.attributes)
+    attributes(request.attributes)
     _weights(request.output_weights)
     min_revision(request.min_revision)
 
@@ -63,10 +63,10 @@ def retrieve_request(request: recommendation_pb2.RetrieveRequest) -> None:
     """Check a RetrieveRequest; raises like `recommend_request`."""
     query(request.query if request.HasField("query") else None)
     _retrieval(request.retrieval)
-    _exclusions("exclusions.item_ids", request.exclusions.item_ids)
-    _filters(request)
+    exclusions("exclusions.item_ids", request.exclusions.item_ids)
+    filters(request)
     check_options.sources(request.sources, request.retrieval.candidate_count or 200)
-    _attributes(request.attributes)
+    attributes(request.attributes)
     min_revision(request.min_revision)
 
 
@@ -81,8 +81,8 @@ def rank_request(request: recommendation_pb2.RankRequest) -> None:
         raise FieldRequired("item_ids", expected=f"1..{CANDIDATES_MAX} ids", got="none")
     count_at_most("item_ids", len(request.item_ids), CANDIDATES_MAX)
     ids("item_ids", request.item_ids)
-    _exclusions("excluded_item_ids", request.excluded_item_ids)
-    _attributes(request.attributes)
+    exclusions("excluded_item_ids", request.excluded_item_ids)
+    attributes(request.attributes)
     _weights(request.output_weights)
     min_revision(request.min_revision)
 
@@ -95,14 +95,14 @@ def find_similar_items_request(request: recommendation_pb2.FindSimilarItemsReque
     in_range("limit", request.limit, LIMIT_MAX, default="20")
     _retrieval(request.retrieval)
     _enough_candidates(request.retrieval.candidate_count, request.limit or 20)
-    _exclusions("excluded_item_ids", request.excluded_item_ids)
+    exclusions("excluded_item_ids", request.excluded_item_ids)
     if request.HasField("filter"):
         check_options.filter_("filter", request.filter)
     if request.similarity not in (0, 1, 2):
         raise InvalidValue(
             "similarity", expected="a value of Similarity", got=str(int(request.similarity))
         )
-    _attributes(request.attributes)
+    attributes(request.attributes)
     min_revision(request.min_revision)
 
 
@@ -215,21 +215,26 @@ def _enough_candidates(candidate_count: int, limit: int) -> None:
         )
 
 
-def _exclusions(field: str, item_ids: Sequence[str]) -> None:
+def exclusions(field: str, item_ids: Sequence[str]) -> None:
+    """Check how many items are excluded; raises like `recommend_request`."""
     # `convert` checks each of them as it decodes them: twice would take long for 10,000.
     count_at_most(field, len(item_ids), EXCLUSIONS_MAX)
 
 
-def _filters(
-    request: recommendation_pb2.RecommendRequest | recommendation_pb2.RetrieveRequest,
+def filters(
+    request: recommendation_pb2.RecommendRequest
+    | recommendation_pb2.RetrieveRequest
+    | conversation_pb2.ConverseRequest,
 ) -> None:
+    """Check the filters of a request; raises like `recommend_request`."""
     if request.HasField("filter"):
         check_options.filter_("filter", request.filter)
     if request.exclusions.HasField("filter"):
         check_options.filter_("exclusions.filter", request.exclusions.filter)
 
 
-def _attributes(names: Sequence[str]) -> None:
+def attributes(names: Sequence[str]) -> None:
+    """Check the names of attributes to return; raises like `recommend_request`."""
     count_at_most("attributes", len(names), ATTRIBUTES_MAX)
 
 

@@ -53,8 +53,8 @@ def recommend_options(request: recommendation_pb2.RecommendRequest) -> Options:
         candidate_count=request.retrieval.candidate_count or max(CANDIDATES_DEFAULT, limit),
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=_ids("exclusions.item_ids", request.exclusions.item_ids),
-        exclude_seen=_exclude_seen(request.exclusions),
+        excluded_item_ids=excluded_ids("exclusions.item_ids", request.exclusions.item_ids),
+        exclude_seen=exclude_seen(request.exclusions),
         filter=filter_or_none(request, "filter"),
         excluded_filter=filter_or_none(request.exclusions, "filter", "exclusions.filter"),
         sources=_sources(request.sources),
@@ -75,8 +75,8 @@ def retrieve_options(request: recommendation_pb2.RetrieveRequest) -> Options:
         candidate_count=request.retrieval.candidate_count or CANDIDATES_DEFAULT,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=_ids("exclusions.item_ids", request.exclusions.item_ids),
-        exclude_seen=_exclude_seen(request.exclusions),
+        excluded_item_ids=excluded_ids("exclusions.item_ids", request.exclusions.item_ids),
+        exclude_seen=exclude_seen(request.exclusions),
         filter=filter_or_none(request, "filter"),
         excluded_filter=filter_or_none(request.exclusions, "filter", "exclusions.filter"),
         sources=_sources(request.sources),
@@ -91,7 +91,7 @@ def rank_options(request: recommendation_pb2.RankRequest) -> Options:
     """Return what a RankRequest chooses."""
     return Options(
         limit=len(request.item_ids),
-        excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
+        excluded_item_ids=excluded_ids("excluded_item_ids", request.excluded_item_ids),
         attributes=tuple(request.attributes),
         output_weights=dict(request.output_weights),
         strict=request.strict,
@@ -109,7 +109,7 @@ def similar_options(request: recommendation_pb2.FindSimilarItemsRequest) -> Opti
         candidate_count=request.retrieval.candidate_count or limit,
         ef=request.retrieval.ef or None,
         exact=request.retrieval.exact,
-        excluded_item_ids=_ids("excluded_item_ids", request.excluded_item_ids),
+        excluded_item_ids=excluded_ids("excluded_item_ids", request.excluded_item_ids),
         filter=filter_or_none(request, "filter"),
         # Like the item, whatever the bundle asks for users.
         sources=(SourceOptions(settings=Text(field="similarity") if by_text else Nearest()),),
@@ -144,7 +144,7 @@ def similar_query(request: recommendation_pb2.FindSimilarItemsRequest) -> Query:
     return Query(subject=Examples(item_ids=(request.item_id,), field="item_id"))
 
 
-def _ids(field: str, item_ids: Sequence[str]) -> list[str]:
+def excluded_ids(field: str, item_ids: Sequence[str]) -> list[str]:
     """Return ids as a list, checked; raises FieldRequired and OutOfRange."""
     # Protobuf decodes a text each time it is looked at.
     decoded = list(item_ids)
@@ -152,7 +152,8 @@ def _ids(field: str, item_ids: Sequence[str]) -> list[str]:
     return decoded
 
 
-def _exclude_seen(exclusions: types_pb2.Exclusions) -> bool:
+def exclude_seen(exclusions: types_pb2.Exclusions) -> bool:
+    """Return whether items that the user has seen are left out."""
     return exclusions.seen if exclusions.HasField("seen") else True
 
 

@@ -15,15 +15,15 @@ from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.stages import Reranker
-from shortlist_server.funnel.types import Answer, Outcome, StageReport
-from shortlist_server.observability.current_call import current_request_id, current_trace
-from shortlist_server.rpc import access, check, convert, respond
+from shortlist_server.funnel.types import Answer
+from shortlist_server.observability.current_call import current_request_id
+from shortlist_server.rpc import access, check, convert
 from shortlist_server.rpc.funnel_calls import FunnelCalls
 from shortlist_server.rpc.generations import Generations
-from shortlist_server.rpc.respond_query import fill_answered_query, fill_rerank_info
 from shortlist_server.rpc.row_error import fill_row_error
 from shortlist_server.rpc.shadow import Shadow
 from shortlist_server.rpc.snapshot import Snapshot, snapshot_of
+from shortlist_server.rpc.write_answer import write_answer
 from shortlist_server.runtime.compute import ComputePool
 
 logger = logging.getLogger(__name__)
@@ -208,35 +208,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         """Write an answer into a response, count it, and keep both where requests are kept;
         `request` is None where this is not the whole answer to it.
         """
-        begin_ns = budget.now_ns()
-        budget.check("response")
-        request_id = request_id or current_request_id.get()
-        respond.add_items(answer, at.catalog, response.items)
-        end_ns = budget.now_ns()
-        last = StageReport(
-            name="response",
-            begin_ns=begin_ns,
-            end_ns=end_ns,
-            duration_ns=end_ns - begin_ns,
-            items_in=len(response.items),
-            items_out=len(response.items),
-            outcome=Outcome.OK,
-            plan=f"{len(answer.attributes)} attributes",
-        )
-        respond.fill_info(answer, last, at.identity, request_id, response.info)
-        response.info.catalog_revision = at.revision
-        response.info.bundle_label = at.label
-        if answer.reranked is not None and answer.reranked.prompt:
-            fill_rerank_info(answer.reranked, at.catalog, response.info.rerank)
-        if options.debug:
-            message = response.info.answered_query
-            fill_answered_query(answer, options, budget.seconds, at.catalog, message)
-        for degradation in answer.degraded:
-            if degradation.cause is not None:
-                logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
-        if (trace := current_trace.get()) is not None:
-            bundle = f"{at.identity.name} {at.identity.version}"
-            trace.answered(request_id, answer, last, bundle)
+        last = write_answer(at, answer, options, budget, response, request_id=request_id)
         if self._observe is not None and request is not None:
             self._observe(replace(answer, stages=(*answer.stages, last)), at.label)
         if self._recorder is not None and request is not None:

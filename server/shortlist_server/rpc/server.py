@@ -18,6 +18,8 @@ from shortlist.v1 import (
     bundle_pb2_grpc,
     catalog_pb2,
     catalog_pb2_grpc,
+    conversation_pb2,
+    conversation_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
 )
@@ -26,6 +28,7 @@ from shortlist_server.errors import ConfigError, MissingExtra
 from shortlist_server.rpc.access import Access
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
+from shortlist_server.rpc.conversation_service import ConversationService
 from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver, CallTracer
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.rpc.sockets import connection_count, stop_listening
@@ -35,6 +38,7 @@ SERVICE_NAMES = (
     recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
     bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name,
     catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"].full_name,
+    conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"].full_name,
 )
 
 
@@ -124,6 +128,7 @@ class Server:
         recommendation: RecommendationService,
         bundle: BundleService,
         catalog: CatalogService,
+        conversation: ConversationService,
         options: ServerOptions,
         access: Access,
         observer: CallObserver | None = None,
@@ -156,6 +161,7 @@ class Server:
         )
         bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
+        conversation_pb2_grpc.add_ConversationServiceServicer_to_server(conversation, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME]
         if options.channelz:

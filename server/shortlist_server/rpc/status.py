@@ -20,6 +20,7 @@ from shortlist_server.errors import (
     BundleUnsupported,
     CatalogReadOnly,
     CatalogUnavailable,
+    ConversationNotFound,
     DeadlineExceeded,
     ItemNotFound,
     LabelNotLoaded,
@@ -85,12 +86,14 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                     _violation(field, f"expected {expected}, got {got}"),
                 ),
             )
-        case ItemNotFound():
+        case ItemNotFound() | ConversationNotFound():
+            item = isinstance(error, ItemNotFound)
+            reason = "UNKNOWN_ITEM" if item else "CONVERSATION_NOT_FOUND"
             field, expected, got = map(_short, (error.field, error.expected, error.got))
             return CallStatus(
                 code=grpc.StatusCode.NOT_FOUND,
                 message=f"{field}: expected {expected}, got {got}",
-                details=(_info("UNKNOWN_ITEM", field=field, expected=expected, got=got),),
+                details=(_info(reason, field=field, expected=expected, got=got),),
             )
         case LabelNotLoaded():
             field, expected, got = map(_short, (error.field, error.expected, error.got))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,11 @@ from shortlist_server.llm.language_model import (
     LanguageModelError,
 )
 from shortlist_server.llm.prompt import (
-    ATTRIBUTES_MAX,
     TEXT_CHARS_MAX,
-    TITLE_CHARS_MAX,
     RerankPrompt,
     clean,
+    described,
     rerank_prompt,
-    shown_value,
 )
 
 
@@ -209,20 +207,7 @@ def _failure(
 
 
 def _described(catalog: Catalog, row: int, prompt: RerankPrompt) -> dict[str, Any]:
-    """Return an item as a model is shown it: what it is called, and the chosen attributes."""
-    names = catalog.attribute_names
-    shown: dict[str, Any] = {}
-    if prompt.title in names and isinstance(title := catalog.attribute(prompt.title, row), str):
-        shown["title"] = clean(title, TITLE_CHARS_MAX)
-    chosen = prompt.attributes
-    if chosen is None:
-        chosen = tuple(name for name in names if name != prompt.title)[:ATTRIBUTES_MAX]
-    attributes: Mapping[str, Any] = {
-        clean(name, TEXT_CHARS_MAX): shown_value(value)
-        for name in chosen
-        if name in names and (value := catalog.attribute(name, row)) is not None
-    }
-    return {**shown, "attributes": attributes} if attributes else shown
+    return described(catalog, row, title=prompt.title, attributes=prompt.attributes)
 
 
 def _handles(count: int) -> list[str]:

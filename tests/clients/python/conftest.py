@@ -16,7 +16,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, conversation_pb2, recommendation_pb2
 from shortlist_client import AsyncClient, AsyncStream, Client, Stream
 
 
@@ -81,6 +81,7 @@ class FakeServer:
             (recommendation_pb2, "RecommendationService"),
             (bundle_pb2, "BundleService"),
             (catalog_pb2, "CatalogService"),
+            (conversation_pb2, "ConversationService"),
         ):
             self._add_service(module, service)
         address = f"127.0.0.1:{port}"

@@ -13,7 +13,13 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
+from shortlist.v1 import (
+    bundle_pb2,
+    catalog_pb2,
+    conversation_pb2,
+    recommendation_pb2,
+    types_pb2,
+)
 from shortlist_client import (
     AsyncClient,
     CatalogItem,
@@ -424,10 +430,12 @@ def test_every_method_of_the_services_can_be_called(ask: Ask, fake_server: FakeS
     ask("get_item", "50")
     ask("stream_recommend", user="42")
     ask("recommend_batch", [])
+    ask("converse", "Hello")
     services = (
         recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"],
         bundle_pb2.DESCRIPTOR.services_by_name["BundleService"],
         catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+        conversation_pb2.DESCRIPTOR.services_by_name["ConversationService"],
     )
     offered = {method.name for service in services for method in service.methods}
     assert {call.method for call in fake_server.received} == offered

@@ -17,6 +17,7 @@ from shortlist_client import (
     async_client,
     client,
     connection,
+    conversations,
     errors,
     explanation,
     filters,
@@ -27,7 +28,10 @@ from shortlist_client import (
     values,
 )
 
-PUBLIC_MODULES = [async_client, client, errors, explanation, options, queries, results]
+PUBLIC_MODULES = [
+    *(async_client, client, conversations, errors),
+    *(explanation, options, queries, results),
+]
 # Filters are made by these, and not by their classes.
 FILTERS = {"Filter", "all_of", "any_of", "attribute", "none_of"}
 
@@ -64,7 +68,7 @@ def test_exported_members_are_complete() -> None:
     }
     public |= {
         name
-        for module in (options, queries, values)
+        for module in (conversations, options, queries, values)
         for name, member in vars(module).items()
         if isinstance(member, types.UnionType) and not name.startswith("_")
     }

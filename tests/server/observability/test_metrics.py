@@ -190,6 +190,7 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
     own |= {"shortlist_traces_dropped_total": "counter"}
     own |= {"shortlist_workers": "gauge", "shortlist_worker_restarts_total": "counter"}
     own |= {"shortlist_generation": "gauge"}
+    own |= {"shortlist_conversations_kept": "gauge", "shortlist_conversations_kept_bytes": "gauge"}
     of_the_catalog: tuple[str, ...] = (
         "revision",
         "store_age_seconds",

@@ -7,7 +7,7 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, conversation_pb2, recommendation_pb2
 from shortlist_server.access.api_keys import KeyStore, Scope, entry, make_key
 from shortlist_server.errors import ApiKeyInvalid, ApiKeyMissing, ScopeMissing
 from shortlist_server.rpc.access import METHOD_SCOPES, Access, current_caller
@@ -37,6 +37,7 @@ def test_every_method_of_every_service_declares_its_scopes() -> None:
             bundle_pb2,
             catalog_pb2,
             channelz_pb2,
+            conversation_pb2,
             health_pb2,
             recommendation_pb2,
             reflection_pb2,

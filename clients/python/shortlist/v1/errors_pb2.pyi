@@ -215,6 +215,13 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
 
         {"reason": "SWITCH_UNDER_WAY", "domain": "shortlist", "metadata": {}}
     """
+    ERROR_REASON_CONVERSATION_NOT_FOUND: _ErrorReason.ValueType  # 37
+    """NOT_FOUND: the server keeps no such conversation: it has expired, was pushed out by others, or is another caller's.
+
+        {"reason": "CONVERSATION_NOT_FOUND", "domain": "shortlist",
+         "metadata": {"field": "conversation_id", "expected": "the id of a conversation of this caller that the server keeps",
+                      "got": "5f0c..."}}
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names what is wrong, for programs. Every error of the server carries a google.rpc.ErrorInfo whose `domain` is
@@ -417,5 +424,12 @@ ERROR_REASON_SWITCH_UNDER_WAY: ErrorReason.ValueType  # 36
 """ABORTED: another bundle is being switched to; one at a time.
 
     {"reason": "SWITCH_UNDER_WAY", "domain": "shortlist", "metadata": {}}
+"""
+ERROR_REASON_CONVERSATION_NOT_FOUND: ErrorReason.ValueType  # 37
+"""NOT_FOUND: the server keeps no such conversation: it has expired, was pushed out by others, or is another caller's.
+
+    {"reason": "CONVERSATION_NOT_FOUND", "domain": "shortlist",
+     "metadata": {"field": "conversation_id", "expected": "the id of a conversation of this caller that the server keeps",
+                  "got": "5f0c..."}}
 """
 global___ErrorReason = ErrorReason

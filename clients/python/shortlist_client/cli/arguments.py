@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from shortlist_client.cli import commands
+from shortlist_client.cli import commands, conversation
 from shortlist_client.cli.options import (
     add_answer,
     add_debug,
@@ -164,6 +164,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_retrieve(subparsers)
     _add_similar(subparsers)
     _add_rank(subparsers)
+    _add_converse(subparsers)
     _add_info(subparsers)
     _add_stats(subparsers)
     _add_item(subparsers)
@@ -261,6 +262,18 @@ def _add_rank(subparsers: Any) -> None:
     add_debug(parser)
     add_answer(parser)
     add_server(parser)
+
+
+def _add_converse(subparsers: Any) -> None:
+    parser = _add_command(
+        subparsers,
+        "converse",
+        "[TEXT ...] [options]",
+        "a conversation about what to recommend, turn by turn",
+        conversation.EPILOG,
+    )
+    parser.set_defaults(run=conversation.converse)
+    conversation.add_arguments(parser)
 
 
 def _add_info(subparsers: Any) -> None:

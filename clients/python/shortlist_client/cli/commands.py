@@ -11,6 +11,7 @@ from functools import cache
 from shortlist_client.cli.conditions import filter_from_conditions
 from shortlist_client.cli.features import features_from_text
 from shortlist_client.cli.items import ITEMS_MAX, read_items
+from shortlist_client.cli.options import TIMEOUT_S
 from shortlist_client.cli.report import (
     answer_report,
     bundle_report,
@@ -32,7 +33,7 @@ from shortlist_client.results import BundleInfo
 
 def recommend(options: Namespace) -> str:
     """Run `shortlist recommend`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         bundle = cache(client.get_active_bundle)
         asked = _read_query(options, bundle)
         answer = client.recommend(
@@ -45,8 +46,8 @@ def recommend(options: Namespace) -> str:
             exact=options.exact,
             excluded_item_ids=options.exclude,
             exclude_seen=not options.include_seen,
-            filter=_read_filter(options, bundle),
-            excluded_filter=_read_excluded_filter(options, bundle),
+            filter=read_filter(options, bundle),
+            excluded_filter=read_excluded_filter(options, bundle),
             sources=options.source,
             score_min=options.score_min,
             diversity=options.diversity,
@@ -74,7 +75,7 @@ def _read_rerank(options: Namespace) -> Rerank | None:
 
 def retrieve(options: Namespace) -> str:
     """Run `shortlist retrieve`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         bundle = cache(client.get_active_bundle)
         asked = _read_query(options, bundle)
         answer = client.retrieve(
@@ -86,8 +87,8 @@ def retrieve(options: Namespace) -> str:
             exact=options.exact,
             excluded_item_ids=options.exclude,
             exclude_seen=not options.include_seen,
-            filter=_read_filter(options, bundle),
-            excluded_filter=_read_excluded_filter(options, bundle),
+            filter=read_filter(options, bundle),
+            excluded_filter=read_excluded_filter(options, bundle),
             sources=options.source,
             explain=options.explain,
             debug=options.debug,
@@ -100,7 +101,7 @@ def retrieve(options: Namespace) -> str:
 
 def similar(options: Namespace) -> str:
     """Run `shortlist similar`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         answer = client.find_similar_items(
             options.item,
             by_text=options.by_text,
@@ -109,7 +110,7 @@ def similar(options: Namespace) -> str:
             ef=options.ef,
             exact=options.exact,
             excluded_item_ids=options.exclude,
-            filter=_read_filter(options, client.get_active_bundle),
+            filter=read_filter(options, client.get_active_bundle),
             debug=options.debug,
             bundle_label=options.label,
             attributes=options.attributes,
@@ -120,7 +121,7 @@ def similar(options: Namespace) -> str:
 
 def rank(options: Namespace) -> str:
     """Run `shortlist rank`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         bundle = cache(client.get_active_bundle)
         asked = _read_query(options, bundle)
         answer = client.rank(
@@ -138,21 +139,21 @@ def rank(options: Namespace) -> str:
 
 def info(options: Namespace) -> str:
     """Run `shortlist info`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         bundle = client.get_active_bundle()
     return json_report(bundle) if options.json else bundle_report(bundle)
 
 
 def stats(options: Namespace) -> str:
     """Run `shortlist stats`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         result = client.get_catalog_stats(bundle_label=options.label)
     return json_report(result) if options.json else stats_report(result)
 
 
 def item(options: Namespace) -> str:
     """Run `shortlist item`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         result = client.get_item(
             options.item, with_vector=options.vector, bundle_label=options.label
         )
@@ -163,7 +164,7 @@ def upsert(options: Namespace) -> str:
     """Run `shortlist upsert`; a call for every thousand items."""
     items = read_items(options.file)
     reports = []
-    with _open_client(options) as client:
+    with open_client(options) as client:
         for start in range(0, len(items), ITEMS_MAX):
             changes = client.upsert_items(items[start : start + ITEMS_MAX], strict=options.strict)
             reports.append(changes_report(changes))
@@ -173,21 +174,21 @@ def upsert(options: Namespace) -> str:
 
 def delete(options: Namespace) -> str:
     """Run `shortlist delete`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         changes = client.delete_items(options.items)
     return changes_report(changes)
 
 
 def bundles(options: Namespace) -> str:
     """Run `shortlist bundles`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         entries = client.list_bundles()
     return json_report(entries) if options.json else bundles_report(entries)
 
 
 def activate(options: Namespace) -> str:
     """Run `shortlist activate`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         switch = client.activate_bundle(
             name=options.name,
             version=options.bundle_version,
@@ -202,18 +203,19 @@ def activate(options: Namespace) -> str:
 
 def deactivate(options: Namespace) -> str:
     """Run `shortlist deactivate`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         previous = client.deactivate_bundle(options.label)
     return f"{options.label}: none, was {'none' if previous is None else identity(previous)}"
 
 
 def roll_back(options: Namespace) -> str:
     """Run `shortlist roll-back`."""
-    with _open_client(options) as client:
+    with open_client(options) as client:
         return switch_report(client.roll_back_bundle(label=options.label), options.label)
 
 
-def _open_client(options: Namespace) -> Client:
+def open_client(options: Namespace) -> Client:
+    """Return a client of the server that the options name."""
     pems = (options.ca_file, options.certificate_file, options.key_file)
     if (options.certificate_file is None) != (options.key_file is None):
         options.parser.error("--certificate-file and --key-file belong together")
@@ -223,7 +225,7 @@ def _open_client(options: Namespace) -> Client:
         tls = TlsOptions(root_certificates=ca, client_certificate=certificate, client_key=key)
     return Client(
         options.target,
-        timeout_s=options.timeout,
+        timeout_s=TIMEOUT_S if options.timeout is None else options.timeout,
         tls=tls,
         # Not as the option's default, which argparse would take for the name of a file.
         api_key=os.environ.get("SHORTLIST_API_KEY") if options.api_key is None else options.api_key,
@@ -266,13 +268,15 @@ def _read_features(
     )
 
 
-def _read_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+def read_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+    """Return the filter of --where, if there is one."""
     if not options.where:
         return None
     return filter_from_conditions(options.where, bundle().item_attributes, flag="--where")
 
 
-def _read_excluded_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+def read_excluded_filter(options: Namespace, bundle: Callable[[], BundleInfo]) -> Filter | None:
+    """Return the filter of --exclude-where, if there is one."""
     if not options.exclude_where:
         return None
     declared = bundle().item_attributes

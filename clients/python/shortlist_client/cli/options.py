@@ -8,7 +8,7 @@ from typing import Any
 
 from shortlist_client.cli import notation
 
-_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 """A person at a terminal rather waits for a first, cold answer than reads an error."""
 
 
@@ -257,9 +257,10 @@ def add_server(parser: argparse.ArgumentParser, *, before_command: bool = False)
     group.add_argument(
         "--timeout",
         type=float,
-        default=default(_TIMEOUT_S),
+        default=default(None),
         metavar="SECONDS",
-        help=f"deadline, and the server's time budget (default {_TIMEOUT_S:g})",
+        help=f"deadline, and the server's time budget (default {TIMEOUT_S:g}; for each turn of "
+        "`converse` 30)",
     )
     group.add_argument(
         "--tls", action="store_true", default=default(False), help="encrypt the connection"

@@ -35,8 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         options = make_parser().parse_args(arguments)
+        output = options.run(options)
         # Flushed here, where a closed pipe is caught, and not when the interpreter leaves.
-        print(options.run(options), flush=True)
+        if isinstance(output, str):
+            print(output, flush=True)
+        else:
+            for piece in output:
+                print(piece, end="", flush=True)
         if getattr(options, "failed", False):
             return REFUSED
     except ShortlistError as error:

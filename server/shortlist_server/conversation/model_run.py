@@ -1,0 +1,138 @@
+"""What a language model does in one turn: its stages, what became of them, and what they cost."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from shortlist_server.conversation.prompt import ConversePrompt
+from shortlist_server.conversation.reply import ReplyUnfit
+from shortlist_server.funnel.budget import Budget
+from shortlist_server.funnel.types import Degradation, DegradedReason, Outcome, StageReport
+from shortlist_server.llm.language_model import (
+    LanguageModel,
+    LanguageModelError,
+    LlmBudgetExceeded,
+    LlmUnavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """What the model was asked, and what it cost."""
+
+    model: str
+    prompt: str
+    input_token_count: int = 0
+    output_token_count: int = 0
+    price: float = 0.0
+    violations: tuple[str, ...] = ()
+
+
+class ModelRun:
+    """What the model does in one turn."""
+
+    def __init__(self, model: LanguageModel | None, prompt: ConversePrompt, budget: Budget) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._budget = budget
+        self.degraded: list[Degradation] = []
+        self.stages: list[StageReport] = []
+        self.failed: set[str] = set()
+        self.violations: frozenset[str] = frozenset()
+        self.input_token_count = self.output_token_count = 0
+        self.price = 0.0
+
+    def asked(self, name: str, share: float) -> tuple[LanguageModel, float]:
+        """Return whom to ask, and the time that is left for it.
+
+        Raises:
+            LanguageModelError: there is nobody, or no time.
+        """
+        if self._model is None:
+            raise LlmUnavailable("the server has no language model")
+        left_s = (self._budget.share_end_ns(share) - self._budget.now_ns()) / 1e9
+        if left_s <= 0:
+            raise LlmBudgetExceeded(f"no time was left for the {name}")
+        return self._model, left_s
+
+    def search_failed(self, error: Exception) -> None:
+        """Say that items could not be searched by words."""
+        reason = DegradedReason.FAILED
+        if isinstance(error, LanguageModelError):
+            reason = DegradedReason[error.reason]
+        self.degraded.append(
+            Degradation(
+                stage="retrieval", source="text", reason=reason, message=str(error), cause=error
+            )
+        )
+
+    def stage(self, name: str) -> _ModelStage:
+        """Return a stage in which the model is asked; what the model raises ends it, no more."""
+        return _ModelStage(self, name, self._budget)
+
+    @property
+    def plan(self) -> str:
+        """What was asked, for people."""
+        return "" if self._model is None else f"{self._model.identity}, {self._prompt.version}"
+
+    def use(self) -> ModelUse | None:
+        """Return what was asked, and what it cost."""
+        if self._model is None:
+            return None
+        return ModelUse(
+            model=self._model.identity,
+            prompt=self._prompt.version,
+            input_token_count=self.input_token_count,
+            output_token_count=self.output_token_count,
+            price=self.price,
+            violations=tuple(sorted(self.violations)),
+        )
+
+
+class _ModelStage:
+    """A stage in which the model is asked."""
+
+    def __init__(self, run: ModelRun, name: str, budget: Budget) -> None:
+        self._run = run
+        self._name = name
+        self._budget = budget
+
+    def __enter__(self) -> None:
+        self._begin_ns = self._budget.now_ns()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if error is not None and not isinstance(error, Exception):
+            return False
+        if error is not None:
+            self._fail(error)
+        end_ns = self._budget.now_ns()
+        self._run.stages.append(
+            StageReport(
+                name=self._name,
+                begin_ns=self._begin_ns,
+                end_ns=end_ns,
+                duration_ns=end_ns - self._begin_ns,
+                items_in=0,
+                items_out=0,
+                outcome=Outcome.OK if error is None else Outcome.FAILED,
+                plan=self._run.plan if error is None else self._run.degraded[-1].message,
+            )
+        )
+        return error is not None
+
+    def _fail(self, error: Exception) -> None:
+        reason, message = DegradedReason.FAILED, "it failed"
+        if isinstance(error, LanguageModelError):
+            reason, message = DegradedReason[error.reason], str(error)
+        else:
+            logger.error("the %s of a turn failed", self._name, exc_info=error)
+        if isinstance(error, ReplyUnfit):
+            self._run.violations |= {error.violation}
+        self._run.failed.add(self._name)
+        self._run.degraded.append(
+            Degradation(stage=self._name, reason=reason, message=message, cause=error)
+        )
