@@ -14,6 +14,7 @@ import tiny_world
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from shortlist.v1 import conversation_pb2 as conversation
 from shortlist.v1 import types_pb2 as types
 
 TEXTS = (
@@ -49,7 +50,8 @@ class RandomMessages:
         self._hints: dict[str, Callable[[], Any]] = {
             "item_id": self._item,
             "item_ids": self._item,
-            "excluded_item_ids": self._item,
+            **dict.fromkeys(("excluded_item_ids", "shown_item_ids"), self._item),
+            **dict.fromkeys(("liked_item_ids", "rejected_item_ids"), self._item),
             "min_revision": lambda: int(draw.random() < 0.02),
             "limit": lambda: draw.choice((0, 1, 3, 10, 60, 500)),
             "candidate_count": lambda: draw.choice((0, 0, 60, 500)),
@@ -174,6 +176,25 @@ class RandomMessages:
         for name in ("features", "history"):
             if self._draw.random() < 0.4:
                 self._set(user, user.DESCRIPTOR.fields_by_name[name], depth)
+
+    def _fill_ConverseRequest(self, message: conversation.ConverseRequest, depth: int) -> None:  # noqa: N802
+        message.text = self._draw.choice((*("Films", "a comedy\n") * 30, *TEXTS))
+        message.limit = self._draw.choice((0, 1, 3, 20))
+        message.keep = self._draw.random() < 0.3
+        if self._draw.random() < 0.9:
+            self._fill_UserQuery(message.query.user, depth)
+        shares = {"state": 0.4, "filter": 0.1, "exclusions": 0.2, "conversation_id": 0.05}
+        for name, share in shares.items():
+            if self._draw.random() < share:
+                self._set(message, message.DESCRIPTOR.fields_by_name[name], depth)
+
+    def _fill_AttributeCondition(  # noqa: N802
+        self, message: conversation.AttributeCondition, depth: int
+    ) -> None:
+        message.attribute = self._draw.choice(("title", "year", "genres", "nowhere"))
+        message.comparison = self._draw.randrange(1, 5)  # type: ignore[assignment]
+        for _ in range(self._draw.choice((1, 1, 3))):
+            self._fill_value_of(message.values.add(), message.attribute, depth)
 
     def _fill_Embedding(self, embedding: types.Embedding, depth: int) -> None:  # noqa: N802
         embedding.values.extend(

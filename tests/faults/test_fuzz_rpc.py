@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from random_messages import RandomMessages, nearly
 from serving_process import COMMAND
-from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
+from shortlist.v1 import bundle_pb2, catalog_pb2, conversation_pb2, recommendation_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 
@@ -54,7 +54,7 @@ OF_ADMINS = ("ListBundles", "ActivateBundle", "RollBackBundle", "DeactivateBundl
 CHANGES = ("UpsertItems", "DeleteItems")
 METHODS: list[MethodDescriptor] = [
     method
-    for file in (recommendation_pb2, bundle_pb2, catalog_pb2)
+    for file in (recommendation_pb2, bundle_pb2, catalog_pb2, conversation_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
     if method.name not in OF_ADMINS
@@ -283,6 +283,8 @@ class Fuzz:
                 return
             self.ends["row OK"] += 1
         held = answer.response if hasattr(answer, "response") else answer
+        if asked.method.name == "Converse":
+            held = answer.items
         if not hasattr(held, "items"):
             return
         self.ends["lists with items"] += bool(held.items)
