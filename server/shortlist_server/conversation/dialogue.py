@@ -129,8 +129,8 @@ class Dialogue:
             searched=has_texts,
         )
         reply = Reply(self._prompt.sentences)
-        data = told.for_reply(turn.text, intent, answer)
-        async with aclosing(self._replied(run, reply, data)) as pieces:
+        words = self._replied(run, reply, lambda: told.for_reply(turn.text, intent, answer))
+        async with aclosing(words) as pieces:
             async for piece in pieces:
                 yield piece
         by_model = "reply" not in run.failed
@@ -202,12 +202,12 @@ class Dialogue:
         return plain_intent(turn.text, told.conversation, attributes)
 
     async def _replied(
-        self, run: ModelRun, reply: Reply, data: dict[str, Any]
+        self, run: ModelRun, reply: Reply, data: Callable[[], dict[str, Any]]
     ) -> AsyncGenerator[Piece, None]:
         """Yield the model's reply as it is said."""
         with run.stage("reply"):
             model, deadline_s = run.asked("reply", self._options.reply_share)
-            messages = self._prompt.messages("reply", data)
+            messages = self._prompt.messages("reply", data())
             stream = model.stream(messages, deadline_s=deadline_s)
             async with aclosing(stream) as parts:  # type: ignore[type-var]
                 async for piece in reply.pieces(parts):

@@ -19,6 +19,11 @@ from shortlist_server.llm.language_model import (
 
 logger = logging.getLogger(__name__)
 
+SPARE_S = 0.05
+"""Time that is never the model's, in seconds: of a short budget, a share is too little to answer
+without it.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUse:
@@ -54,7 +59,8 @@ class ModelRun:
         """
         if self._model is None:
             raise LlmUnavailable("the server has no language model")
-        left_s = (self._budget.share_end_ns(share) - self._budget.now_ns()) / 1e9
+        share_s = (self._budget.share_end_ns(share) - self._budget.now_ns()) / 1e9
+        left_s = min(share_s, self._budget.left_s - SPARE_S)
         if left_s <= 0:
             raise LlmBudgetExceeded(f"no time was left for the {name}")
         return self._model, left_s
