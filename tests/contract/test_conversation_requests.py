@@ -154,10 +154,12 @@ def test_what_is_not_kept_is_not_found(
     running.stop()
 
 
+# Of several workers, none sees what another keeps.
+@pytest.mark.parametrize("settings", [{"conversation": {"count_max": 0}}, {"workers": 2}])
 def test_a_server_that_keeps_none_says_so(
-    tiny_bundle: Path, generation: Generation, refuse: Any
+    settings: dict[str, Any], tiny_bundle: Path, generation: Generation, refuse: Any
 ) -> None:
-    running = RunningServer(tiny_bundle, generation, conversation={"count_max": 0})
+    running = RunningServer(tiny_bundle, generation, **settings)
     with grpc.insecure_channel(running.target) as channel:
         stub = ConversationServiceStub(channel)
         refusal = refuse(
