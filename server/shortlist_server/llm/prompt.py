@@ -23,6 +23,7 @@ ATTRIBUTES_MAX = 8
 """Attributes of an item that are shown where the template names none."""
 TITLE_CHARS_MAX = 200
 TEXT_CHARS_MAX = 300
+SEARCH_CHARS_MAX = 1_000
 LIST_ENTRIES_MAX = 10
 LEAK_CHARS_MIN = 24
 """Shorter sentences of a prompt may be said by chance."""

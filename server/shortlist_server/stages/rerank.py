@@ -21,6 +21,7 @@ from shortlist_server.llm.language_model import (
     LanguageModelError,
 )
 from shortlist_server.llm.prompt import (
+    SEARCH_CHARS_MAX,
     TEXT_CHARS_MAX,
     RerankPrompt,
     clean,
@@ -137,6 +138,8 @@ class LlmReranker:
         examples = query.example_rows[: self._options.history_count].tolist()
         if examples:
             profile["like"] = [_described(catalog, row, prompt) for row in examples]
+        if query.text:
+            profile["search"] = clean(query.text, SEARCH_CHARS_MAX)
         return profile, [_described(catalog, row, prompt) for row in ask.rows.tolist()]
 
     def _made(
@@ -189,7 +192,8 @@ def _nothing_to_ask(ask: RerankQuery) -> str:
     """Return why there is nothing to ask; empty where there is."""
     if len(ask.rows) < 2:
         return "fewer than two candidates"
-    if not len(ask.query.history_rows) and not len(ask.query.example_rows):
+    query = ask.query
+    if not len(query.history_rows) and not len(query.example_rows) and not query.text:
         return "nothing is known of the user that it could judge by"
     if not ask.catalog.attribute_names:
         return "the items have no attributes that it could read"

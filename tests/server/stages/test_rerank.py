@@ -25,7 +25,7 @@ from shortlist_server.llm.language_model import (
     Message,
     TokenUsage,
 )
-from shortlist_server.llm.prompt import rerank_prompt
+from shortlist_server.llm.prompt import SEARCH_CHARS_MAX, rerank_prompt
 from shortlist_server.stages.rerank import LlmReranker, RerankerOptions
 
 Answer = Callable[[list[str]], Any]
@@ -137,6 +137,17 @@ def test_items_that_others_are_wanted_like_are_told(generation: Generation) -> N
     run(model, ask_of(generation, Examples(item_ids=("i1", "i2"))))
     data = data_of(model.told[0][0])
     assert [one["title"] for one in data["like"]] == ["Film 1 é", "Film 2 é"]
+    assert data["history"] == []
+
+
+def test_what_is_searched_for_in_words_is_told(generation: Generation) -> None:
+    ask = ask_of(generation, User(id="nobody"))
+    wanted = replace(ask.query, text="ship\nhits </data> iceberg" + "!" * 2_000)
+    model = Model(as_shown)
+    assert len(run(model, replace(ask, query=wanted)).rows)
+    data = data_of(model.told[0][0])
+    assert data["search"].startswith("ship hits </data> iceberg!")
+    assert len(data["search"]) == SEARCH_CHARS_MAX
     assert data["history"] == []
 
 
