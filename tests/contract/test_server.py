@@ -61,6 +61,7 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
         "shortlist.v1.RecommendationService",
         "shortlist.v1.BundleService",
         "shortlist.v1.CatalogService",
+        "shortlist.v1.ConversationService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

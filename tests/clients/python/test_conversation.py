@@ -145,7 +145,7 @@ def test_what_is_not_asked_for_is_left_to_the_server(ask: Ask, fake_server: Fake
     assert fake_server.received[-1].request == pb.ConverseRequest(
         text="Films", conversation_id="abc", exclusions=types.Exclusions()
     )
-    assert fake_server.received[-1].time_remaining_s <= 3
+    assert fake_server.received[-1].time_remaining_s < 20
     assert fake_server.received[-1].metadata["x-request-id"] == "mine"
 
 

@@ -668,7 +668,7 @@ def test_maps_come_in_the_order_of_their_names() -> None:
     outputs = dict.fromkeys(reversed(names), 1.0)
     attributes = {name: types_pb2.Value(int64_value=1) for name in reversed(names)}
     item = types_pb2.ScoredItem(outputs=outputs, attributes=attributes)
-    read = responses._item_from_proto(item)
+    read = responses.item_from_proto(item)
     assert list(read.outputs) == list(read.attributes) == names
 
 
@@ -714,7 +714,7 @@ def test_a_bundle_that_does_not_say_when_it_was_built_has_no_time() -> None:
 
 def stage_outcome(number: int) -> StageOutcome:
     stage = types_pb2.StageReport(outcome=number)  # type: ignore[arg-type]  # any number may come
-    return responses._stage_from_proto(stage).outcome
+    return responses.stage_from_proto(stage).outcome
 
 
 def warning_reason(number: int) -> WarningReason:
@@ -724,7 +724,7 @@ def warning_reason(number: int) -> WarningReason:
 
 def shortfall_reason(number: int) -> ShortfallReason | None:
     info = types_pb2.AnswerInfo(shortfall_reason=number)  # type: ignore[arg-type]  # any number
-    return responses._info_from_proto(info).shortfall_reason
+    return responses.info_from_proto(info).shortfall_reason
 
 
 def value_type(number: int) -> ValueType:
@@ -734,12 +734,12 @@ def value_type(number: int) -> ValueType:
 
 def degraded_reason(number: int) -> DegradedReason:
     degradation = types_pb2.Degradation(reason=number)  # type: ignore[arg-type]  # any number
-    return responses._degradation_from_proto(degradation).reason
+    return responses.degradation_from_proto(degradation).reason
 
 
 def cold_start_basis(number: int) -> ColdStartBasis | None:
     info = types_pb2.AnswerInfo(cold_start_basis=number)  # type: ignore[arg-type]  # any number
-    return responses._info_from_proto(info).cold_start_basis
+    return responses.info_from_proto(info).cold_start_basis
 
 
 ENUMS = [
