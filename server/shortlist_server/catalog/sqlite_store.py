@@ -216,20 +216,16 @@ class SqliteStore:
 
     def _prepare(self, connection: sqlite3.Connection, name: str) -> None:
         """Make the tables in a new file; check those of an old one."""
-        connection.execute("BEGIN IMMEDIATE")  # processes that start together come one by one
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables, application_id = _made_of(connection)
         if tables == 0 and application_id == 0:
-            for statement in SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(
-                "INSERT INTO catalog VALUES (?, 0, 0, ?)", (name, self._wall_clock())
-            )
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-            return
-        connection.execute("ROLLBACK")
+            # Processes that start together come one by one; later ones need no lock.
+            connection.execute("BEGIN IMMEDIATE")
+            tables, application_id = _made_of(connection)
+            if tables == 0 and application_id == 0:
+                self._make(connection, name)
+                connection.execute("COMMIT")
+                return
+            connection.execute("ROLLBACK")
         if application_id != APPLICATION_ID:
             raise CatalogMismatch(
                 f"{self._path}: expected a catalogue's store, got an SQLite file of another "
@@ -253,6 +249,14 @@ class SqliteStore:
                 f"{self._path}: expected the store of catalogue {name!r}, got that of "
                 f"{rows[0][0]!r}; name another file, or the bundle that it belongs to"
             )
+
+    def _make(self, connection: sqlite3.Connection, name: str) -> None:
+        """Make the tables."""
+        for statement in SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.execute("INSERT INTO catalog VALUES (?, 0, 0, ?)", (name, self._wall_clock()))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextmanager
     def _reads(self) -> Iterator[sqlite3.Connection]:
@@ -340,6 +344,12 @@ class SqliteStore:
             "servers that use it, then put back a backup, or save what can be read with "
             f"`sqlite3 {self._path.name} .recover`"
         )
+
+
+def _made_of(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return the number of tables, and whose file it is; both 0 in a new one."""
+    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return int(tables), int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 def _identity(connection: sqlite3.Connection) -> str:

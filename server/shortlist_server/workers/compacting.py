@@ -26,8 +26,9 @@ def main() -> int:
     """Compact as told; returns the exit code."""
     order = json.load(sys.stdin)
     end_with(order["parent"])
-    # All of it, and the threads that build the graph.
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    # Not `SCHED_IDLE` yet: a busy machine would let it stand still for seconds, also while it
+    # holds a lock of the store, for which those who serve wait.
+    os.setpriority(os.PRIO_PROCESS, 0, 19)
     set_up_logging(order["config"]["log_level"], order["config"]["log_format"])
     try:
         answer = _compact(order)
@@ -73,12 +74,14 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
     models = load_models(bundle)
     items = ChangedItems(bundle, catalog, models, filter_cache_bytes=0, texts=texts)
     with closing(open_store(config.catalog_store, bundle.manifest.name)) as store:
-        tail = store.changes_since(items.revision)
-        items.apply(tail.changes, tail.revision)
-        rows = items.state.pending_count
-        if items.revision > bundle.revision:
-            out = CompactedFolders(config.state_dir).folder(bundle.sha256, items.revision)
-            write_compacted(bundle, items, store.identity, out)
+        identity, tail = store.identity, store.changes_since(items.revision)
+    # From here on, and the threads that build the graph.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    items.apply(tail.changes, tail.revision)
+    rows = items.state.pending_count
+    if items.revision > bundle.revision:
+        out = CompactedFolders(config.state_dir).folder(bundle.sha256, items.revision)
+        write_compacted(bundle, items, identity, out)
     return {"revision": items.revision, "rows": rows}
 
 
