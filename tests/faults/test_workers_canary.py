@@ -67,6 +67,22 @@ def refused(server: Supervised, method: str, request: Any) -> grpc.RpcError:
     return caught.value
 
 
+def when_free(server: Supervised, method: str, request: Any) -> Any:
+    """Call a method of BundleService once no switch is under way any more."""
+    answers: list[Any] = []
+
+    def is_answered() -> bool:
+        try:
+            answers.append(server.admin(method, request))
+        except grpc.RpcError as error:
+            if error.code() is not Code.ABORTED:
+                raise
+        return bool(answers)
+
+    until(is_answered, "the end of the switch")
+    return answers[0]
+
+
 def test_a_canary_is_activated_taken_away_promoted_and_remembered(folder: Path) -> None:
     with serve(folder) as server:
         answer = server.activate("2", label="canary")
@@ -91,7 +107,7 @@ def test_a_canary_is_activated_taken_away_promoted_and_remembered(folder: Path) 
         kill(zygote := server.zygotes()[0])
         until(lambda: zygote not in server.zygotes() and len(server.workers()) == 2, "another")
         assert labels(server) == {"stable": "1", "canary": "2"}
-        gone = server.admin("DeactivateBundle", pb.DeactivateBundleRequest(label="canary"))
+        gone = when_free(server, "DeactivateBundle", pb.DeactivateBundleRequest(label="canary"))
         assert gone.previous.version == "2"
         assert labels(server) == {"stable": "1"}
         again = server.admin("DeactivateBundle", pb.DeactivateBundleRequest(label="canary"))
