@@ -34,7 +34,7 @@ $(VENV)-protos/.installed: constraints-protos.txt
 $(VENV)-gemini-legacy/.installed: $(VENV)/.installed constraints-gemini-legacy.txt
 	$(PYTHON) -m venv $(VENV)-gemini-legacy
 	$(UV) pip install --quiet --python $(VENV)-gemini-legacy/bin/python --constraint constraints-gemini-legacy.txt \
-	  --editable '.[server,gemini-legacy]' hypothesis onnx psutil pyarrow pytest pytest-asyncio rich
+	  --editable '.[server,gemini-legacy]' hypothesis onnx psutil pyarrow pytest pytest-asyncio rich safetensors tokenizers
 	touch $@
 
 demo: $(VENV)/.installed ## Train, export, verify, serve, and recommend to three users.
