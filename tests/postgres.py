@@ -25,14 +25,16 @@ class Postgres:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="shortlist-postgres-"))
         package = PACKAGE
-        self._as: dict[str, object] = {}
+        self._as: list[str] = []
         if os.getuid() == 0:
             package = self.folder / PACKAGE.name
             shutil.copytree(PACKAGE / "pginstall", package / "pginstall", symlinks=True)
             libraries = f"{PACKAGE.name}.libs"
             shutil.copytree(PACKAGE.parent / libraries, self.folder / libraries)
             os.chown(self.folder, NOBODY, NOBODY)
-            self._as = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            # Not by `subprocess`: it would fork, not vfork, and a child in which gRPC's handlers of
+            # forks run can end before it becomes the program.
+            self._as = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         self._programs = package / "pginstall/bin"
         self._data = self.folder / "data"
         self._databases = 0
@@ -63,7 +65,7 @@ class Postgres:
 
     def _run(self, program: str, *arguments: object) -> None:
         result = subprocess.run(
-            [self._programs / program, *map(str, arguments)],
+            [*self._as, self._programs / program, *map(str, arguments)],
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
@@ -71,7 +73,6 @@ class Postgres:
             stderr=subprocess.STDOUT if program != "pg_ctl" else subprocess.DEVNULL,
             timeout=60,
             check=False,
-            **self._as,  # type: ignore[call-overload] - user, group and extra_groups
         )
         assert result.returncode == 0, (program, result.stdout, self._said())
 
