@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import sys
@@ -362,6 +363,8 @@ async def test_a_missing_extra_is_named(
 ) -> None:
     if "gemini-legacy" in TESTED:
         pytest.skip("the others are not there")
+    # It settles what it is compatible with when it is first imported, for the tests to come, too.
+    importlib.import_module("google.genai.types")
     # `from google import genai` takes what is an attribute of the package before it looks further.
     if missing == "google.genai":
         monkeypatch.delattr(sys.modules["google"], "genai", raising=False)
