@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from shortlist_server.errors import MissingExtra
 from shortlist_server.funnel.arrays import Floats
-from shortlist_server.llm.answer import cut, parse_object, unit_points
+from shortlist_server.llm.answer import parse_object
 from shortlist_server.llm.http_client import (
     failure_of_http,
     make_http_client,
@@ -30,6 +27,8 @@ from shortlist_server.llm.provider import (
     ModelOptions,
     ask,
     ask_stream,
+    check_end,
+    embed_parts,
     failure_of_status,
     quiet,
     retry_delay,
@@ -118,7 +117,7 @@ class GeminiModel(_Gemini):
         self._check_end(_end(response), usage)
         return Completion(value=parse_object(text, schema, usage=usage), usage=usage)
 
-    async def stream(
+    def stream(
         self,
         messages: Sequence[Message],
         *,
@@ -127,10 +126,7 @@ class GeminiModel(_Gemini):
     ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; see `LanguageModel.stream`."""
         pieces = self._pieces(messages, on_usage)
-        stream = ask_stream(pieces, self._explain, deadline_s=deadline_s)
-        async with contextlib.aclosing(stream):
-            async for piece in stream:
-                yield piece
+        return ask_stream(pieces, self._explain, deadline_s=deadline_s)
 
     async def _pieces(
         self, messages: Sequence[Message], on_usage: Callable[[TokenUsage], None] | None
@@ -198,11 +194,7 @@ class GeminiModel(_Gemini):
         return "".join(part.text for part in parts if part.text and not part.thought)
 
     def _check_end(self, end: str | None, usage: TokenUsage) -> None:
-        if end in BLOCKED:
-            raise LlmBlocked(f"{self.identity}: the answer was held back", usage=usage)
-        if end != "STOP":
-            problem = "has no end" if end is None else "was cut off"
-            raise LlmInvalidOutput(f"{self.identity}: the answer {problem}", usage=usage)
+        check_end(self.identity, end, usage, finished="STOP", blocked=BLOCKED)
 
 
 class GeminiEmbedder(_Gemini):
@@ -223,17 +215,14 @@ class GeminiEmbedder(_Gemini):
     ) -> Floats:
         """Return a point for each text; see `TextEmbedder.embed`."""
         options, types = self._options, self._sdk.types
-        prefix = options.query_prefix if kind == "query" else options.item_prefix
-        sent = cut(texts, prefix, options.text_characters_max)
         config = types.EmbedContentConfig(
             task_type=TASKS[kind],
             output_dimensionality=options.dimension if options.ask_dimension else None,
         )
 
-        async def call() -> list[Any]:
+        async def call(parts: list[list[str]]) -> list[Any]:
             found: list[Any] = []
-            for start in range(0, len(sent), options.texts_max):
-                part = sent[start : start + options.texts_max]
+            for part in parts:
                 response = await self._client.aio.models.embed_content(
                     model=options.model,
                     # Plain strings would be parts of one content for the newer models.
@@ -243,10 +232,9 @@ class GeminiEmbedder(_Gemini):
                 found += [one.values or [] for one in response.embeddings or []]
             return found
 
-        if not sent:
-            return np.zeros((0, self.dimension), np.float32)
-        found = await ask(call, self._explain, deadline_s=deadline_s)
-        return unit_points(found, len(sent), self.dimension)
+        return await embed_parts(
+            texts, kind, call, self._explain, options=options, deadline_s=deadline_s
+        )
 
 
 def _usage(response: Any) -> TokenUsage:

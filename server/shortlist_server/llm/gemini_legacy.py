@@ -18,11 +18,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from shortlist_server.errors import MissingExtra
 from shortlist_server.funnel.arrays import Floats
-from shortlist_server.llm.answer import cut, parse_object, unit_points
+from shortlist_server.llm.answer import parse_object
 from shortlist_server.llm.language_model import (
     Completion,
     LanguageModelError,
@@ -39,6 +37,8 @@ from shortlist_server.llm.provider import (
     ModelOptions,
     ask,
     ask_stream,
+    check_end,
+    embed_parts,
     failure_of_status,
     quiet,
     retry_delay,
@@ -163,7 +163,7 @@ class GeminiLegacyModel(_GeminiLegacy):
         self._check_end(_end(response), usage)
         return Completion(value=parse_object(text, schema, usage=usage), usage=usage)
 
-    async def stream(
+    def stream(
         self,
         messages: Sequence[Message],
         *,
@@ -172,10 +172,7 @@ class GeminiLegacyModel(_GeminiLegacy):
     ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; see `LanguageModel.stream`."""
         pieces = self._pieces(messages, deadline_s, on_usage)
-        stream = ask_stream(pieces, self._explain, deadline_s=deadline_s)
-        async with contextlib.aclosing(stream):
-            async for piece in stream:
-                yield piece
+        return ask_stream(pieces, self._explain, deadline_s=deadline_s)
 
     async def _pieces(
         self,
@@ -252,11 +249,7 @@ class GeminiLegacyModel(_GeminiLegacy):
         return "".join(part.text for part in response.candidates[0].content.parts)
 
     def _check_end(self, end: str | None, usage: TokenUsage) -> None:
-        if end in BLOCKED:
-            raise LlmBlocked(f"{self.identity}: the answer was held back", usage=usage)
-        if end != "STOP":
-            problem = "has no end" if end is None else "was cut off"
-            raise LlmInvalidOutput(f"{self.identity}: the answer {problem}", usage=usage)
+        check_end(self.identity, end, usage, finished="STOP", blocked=BLOCKED)
 
 
 class GeminiLegacyEmbedder(_GeminiLegacy):
@@ -277,13 +270,11 @@ class GeminiLegacyEmbedder(_GeminiLegacy):
     ) -> Floats:
         """Return a point for each text; see `TextEmbedder.embed`."""
         options, protos = self._options, self._protos
-        prefix = options.query_prefix if kind == "query" else options.item_prefix
-        sent = cut(texts, prefix, options.text_characters_max)
         model = f"models/{options.model}"
 
-        def work() -> list[Any]:
+        def work(parts: list[list[str]]) -> list[Any]:
             found: list[Any] = []
-            for start in range(0, len(sent), options.texts_max):
+            for part in parts:
                 asked = [
                     protos.EmbedContentRequest(
                         model=model,
@@ -291,7 +282,7 @@ class GeminiLegacyEmbedder(_GeminiLegacy):
                         task_type=TASKS[kind],
                         output_dimensionality=options.dimension if options.ask_dimension else None,
                     )
-                    for text in sent[start : start + options.texts_max]
+                    for text in part
                 ]
                 request = protos.BatchEmbedContentsRequest(model=model, requests=asked)
                 response = self._client.batch_embed_contents(
@@ -300,10 +291,12 @@ class GeminiLegacyEmbedder(_GeminiLegacy):
                 found += [list(one.values) for one in response.embeddings]
             return found
 
-        if not sent:
-            return np.zeros((0, self.dimension), np.float32)
-        found = await ask(lambda: self._begin(work), self._explain, deadline_s=deadline_s)
-        return unit_points(found, len(sent), self.dimension)
+        def call(parts: list[list[str]]) -> asyncio.Future[list[Any]]:
+            return self._begin(lambda: work(parts))
+
+        return await embed_parts(
+            texts, kind, call, self._explain, options=options, deadline_s=deadline_s
+        )
 
 
 def gemini_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

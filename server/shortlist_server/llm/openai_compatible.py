@@ -4,16 +4,13 @@ openai, which is an optional extra.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
-
 from shortlist_server.errors import MissingExtra
 from shortlist_server.funnel.arrays import Floats
-from shortlist_server.llm.answer import cut, parse_object, unit_points
+from shortlist_server.llm.answer import parse_object
 from shortlist_server.llm.http_client import failure_of_http, make_http_client
 from shortlist_server.llm.language_model import (
     Completion,
@@ -29,6 +26,8 @@ from shortlist_server.llm.provider import (
     ModelOptions,
     ask,
     ask_stream,
+    check_end,
+    embed_parts,
     failure_of_status,
     quiet,
     retry_delay,
@@ -123,7 +122,7 @@ class OpenAiCompatibleModel(_OpenAi):
         text = choice.message.content or ""
         return Completion(value=parse_object(text, schema, usage=usage), usage=usage)
 
-    async def stream(
+    def stream(
         self,
         messages: Sequence[Message],
         *,
@@ -132,10 +131,7 @@ class OpenAiCompatibleModel(_OpenAi):
     ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; see `LanguageModel.stream`."""
         pieces = self._pieces(messages, on_usage)
-        stream = ask_stream(pieces, self._explain, deadline_s=deadline_s)
-        async with contextlib.aclosing(stream):
-            async for piece in stream:
-                yield piece
+        return ask_stream(pieces, self._explain, deadline_s=deadline_s)
 
     async def _pieces(
         self, messages: Sequence[Message], on_usage: Callable[[TokenUsage], None] | None
@@ -179,11 +175,7 @@ class OpenAiCompatibleModel(_OpenAi):
         return choices[0]
 
     def _check_end(self, end: str | None, usage: TokenUsage) -> None:
-        if end == "content_filter":
-            raise LlmBlocked(f"{self.identity}: the answer was held back", usage=usage)
-        if end != "stop":
-            problem = "has no end" if end is None else "was cut off"
-            raise LlmInvalidOutput(f"{self.identity}: the answer {problem}", usage=usage)
+        check_end(self.identity, end, usage, finished="stop", blocked={"content_filter"})
 
 
 class OpenAiCompatibleEmbedder(_OpenAi):
@@ -204,16 +196,14 @@ class OpenAiCompatibleEmbedder(_OpenAi):
     ) -> Floats:
         """Return a point for each text; see `TextEmbedder.embed`."""
         options = self._options
-        prefix = options.query_prefix if kind == "query" else options.item_prefix
-        sent = cut(texts, prefix, options.text_characters_max)
         more = {"dimensions": options.dimension} if options.ask_dimension else {}
 
-        async def call() -> list[Any]:
+        async def call(parts: list[list[str]]) -> list[Any]:
             found: list[Any] = []
-            for start in range(0, len(sent), options.texts_max):
+            for part in parts:
                 response = await self._client.embeddings.create(
                     model=options.model,
-                    input=sent[start : start + options.texts_max],
+                    input=part,
                     # The SDK would ask for base64, which not every server knows.
                     encoding_format="float",
                     **more,
@@ -222,10 +212,9 @@ class OpenAiCompatibleEmbedder(_OpenAi):
                 found += [one.embedding for one in ordered]
             return found
 
-        if not sent:
-            return np.zeros((0, self.dimension), np.float32)
-        found = await ask(call, self._explain, deadline_s=deadline_s)
-        return unit_points(found, len(sent), self.dimension)
+        return await embed_parts(
+            texts, kind, call, self._explain, options=options, deadline_s=deadline_s
+        )
 
 
 def _by_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

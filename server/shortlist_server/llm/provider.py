@@ -11,15 +11,21 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+
+from shortlist_server.funnel.arrays import Floats
+from shortlist_server.llm.answer import cut, unit_points
 from shortlist_server.llm.credentials import ApiKey
 from shortlist_server.llm.language_model import (
     LanguageModel,
     LanguageModelError,
+    LlmBlocked,
+    LlmInvalidOutput,
     LlmOverloaded,
     LlmTimeout,
     LlmUnavailable,
@@ -144,6 +150,62 @@ async def ask_stream(
                 raise failure
             if piece:
                 yield piece
+
+
+async def embed_parts(
+    texts: Sequence[str],
+    kind: Literal["query", "item"],
+    call: Callable[[list[list[str]]], Awaitable[Sequence[Sequence[float]]]],
+    explain: Explain,
+    *,
+    options: EmbedderOptions,
+    deadline_s: float,
+) -> Floats:
+    """Return what an SDK makes of texts, at unit length, float32 [n, dimension].
+
+    Args:
+        texts: The texts, 0 or more.
+        kind: What they are.
+        call: Returns the points of all texts, which come as they are sent, in parts of which each
+            is one request.
+        explain: Makes an error of ours of one of the SDK's.
+        options: How the embedder is asked.
+        deadline_s: Time from now, in seconds.
+
+    Raises:
+        LanguageModelError: there is none; its class says why.
+    """
+    prefix = options.query_prefix if kind == "query" else options.item_prefix
+    sent = cut(texts, prefix, options.text_characters_max)
+    if not sent:
+        return np.zeros((0, options.dimension), np.float32)
+    starts = range(0, len(sent), options.texts_max)
+    parts = [sent[start : start + options.texts_max] for start in starts]
+    found = await ask(lambda: call(parts), explain, deadline_s=deadline_s)
+    return unit_points(found, len(sent), options.dimension)
+
+
+def check_end(
+    identity: str, end: str | None, usage: TokenUsage, *, finished: str, blocked: Collection[str]
+) -> None:
+    """Return if an answer ended by itself.
+
+    Args:
+        identity: Whose it is.
+        end: Why it ended, in the service's word; None where it does not say.
+        usage: What it cost.
+        finished: The word for an end by itself.
+        blocked: Those for answers that a filter held back.
+
+    Raises:
+        LlmBlocked: it was held back.
+        LlmInvalidOutput: it ended otherwise.
+    """
+    if end in blocked:
+        raise LlmBlocked(f"{identity}: the answer was held back", usage=usage)
+    if end != finished:
+        problem = "has no end" if end is None else "was cut off"
+        raise LlmInvalidOutput(f"{identity}: the answer {problem}", usage=usage)
 
 
 def failure_of_status(
