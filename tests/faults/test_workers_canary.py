@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from shortlist.v1 import bundle_pb2 as pb
-from shortlist.v1 import catalog_pb2, catalog_pb2_grpc, types_pb2
+from shortlist.v1 import bundle_pb2_grpc, catalog_pb2, catalog_pb2_grpc, types_pb2
 from shortlist.v1 import recommendation_pb2 as recommendation
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 from supervised import Supervised, kill, until, write_bundle
@@ -128,6 +128,28 @@ def test_a_canary_is_activated_taken_away_promoted_and_remembered(folder: Path) 
         assert server.serving_state()["active"].keys() == {"stable"}
         server.admin("RollBackBundle", pb.RollBackBundleRequest())
         assert labels(server) == {"stable": "1"}
+
+
+def test_a_switch_is_refused_that_would_wait_for_the_caller_to_leave(folder: Path) -> None:
+    # The connection stays with a worker that hands over, which ends once the connection has.
+    with serve(folder, "--connection-age-ms", "20000") as server, server.channel() as channel:
+        stub = bundle_pb2_grpc.BundleServiceStub(channel)
+        activate = pb.ActivateBundleRequest(name="tiny", version="2", label="canary")
+        stub.ActivateBundle(activate, timeout=60, metadata=server.metadata)
+        for method, request in (
+            ("DeactivateBundle", pb.DeactivateBundleRequest(label="canary")),
+            ("ActivateBundle", pb.ActivateBundleRequest(name="tiny", version="3")),
+            (
+                "ActivateBundle",
+                pb.ActivateBundleRequest(name="tiny", version="3", validate_only=True),
+            ),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                getattr(stub, method)(request, timeout=15, metadata=server.metadata)
+            assert caught.value.code() is Code.ABORTED, caught.value
+        channel.close()
+        gone = when_free(server, "DeactivateBundle", pb.DeactivateBundleRequest(label="canary"))
+        assert gone.previous.version == "2"
 
 
 def test_labels_that_cannot_be_given_are_refused(folder: Path) -> None:

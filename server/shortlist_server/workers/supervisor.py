@@ -95,6 +95,8 @@ class Supervisor:
         self._current: WorkerSet
         """The one that takes new connections."""
         self._switching = False
+        self._leaving: WorkerSet | None = None
+        """The one that hands over, or was the last to."""
         self._draining: asyncio.Task[None] | None = None
         self._stopping = False
         self._restarts = 0
@@ -197,8 +199,7 @@ class Supervisor:
         self._switching = True
         trial = self._new_set()
         try:
-            if self._draining is not None:
-                await self._draining
+            await self._last_hand_over()
             await trial.load({STABLE: folder}, beside=True, validate_only=True)
             await trial.end("drain", SLACK_S)
             return trial.bundle
@@ -232,9 +233,7 @@ class Supervisor:
 
     async def _switch(self, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
         try:
-            if self._draining is not None:
-                # No more than two sets have memory at a time.
-                await self._draining
+            await self._last_hand_over()
             begin, old, state = time.perf_counter(), self._current, self._state
             new = self._new_set()
             try:
@@ -251,10 +250,23 @@ class Supervisor:
             self._current = new
             self._generation += 1
             logger.info("switched to %s in %.2f s", new, time.perf_counter() - begin)
-            self._draining = self._begin(self._hand_over(old))
+            self._leaving, self._draining = old, self._begin(self._hand_over(old))
             return new.bundles
         finally:
             self._switching = False
+
+    async def _last_hand_over(self) -> None:
+        """Wait until it has ended: no more than two sets have memory at a time.
+
+        Raises:
+            SwitchUnderWay: a call that waits for this one came by a worker that hands over, which
+                does not end before its calls have.
+        """
+        if self._draining is None or self._draining.done():
+            return
+        if self._leaving is not None and self._leaving.asking:
+            raise SwitchUnderWay
+        await self._draining
 
     async def _hand_over(self, old: WorkerSet) -> None:
         age_s = self._config.connection_age_s * AGE_VARIES

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,8 @@ class WorkerSet:
         """`folder` that the stable bundle's items are from, and their `revision`; see
         `zygote.Loaded`.
         """
+        self.asking = 0
+        """Calls of its workers that the supervisor has not answered."""
         self._listening = False
         self._ending = False
         self._zygote_gone = False
@@ -265,13 +267,24 @@ class WorkerSet:
         """Have the zygote fork a worker."""
         assert self._control is not None
         ours, theirs = socket.socketpair()
-        link = await Link.over(ours, self._options.methods)
+        methods = {name: self._counted(one) for name, one in self._options.methods.items()}
+        link = await Link.over(ours, methods)
         with theirs:
             message = json.dumps({"fork": slot}).encode()
             socket.send_fds(self._control, [message], [theirs.fileno()])
         running = asyncio.create_task(link.run())
         worker = self.workers[slot] = Worker(slot=slot, link=link, running=running)
         self._begin(self._watch(worker))
+
+    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(**arguments: Any) -> Any:
+            self.asking += 1
+            try:
+                return await method(**arguments)
+            finally:
+                self.asking -= 1
+
+        return call
 
     async def _watch(self, worker: Worker) -> None:
         """Start a worker again that ends unasked."""
