@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shortlist_server import fault_points
 from shortlist_server.catalog.group_commit import GroupCommit
+from shortlist_server.catalog.sqlite_connection import connect
 from shortlist_server.catalog.store import (
     Append,
     AppendResult,
@@ -40,12 +41,6 @@ from shortlist_server.errors import (
 
 APPLICATION_ID = 0x53484C54  # "SHLT", in the file's header: `file` and we tell it from others
 SCHEMA_VERSION = 1
-WAL_BYTES_MAX = 64 * 1024 * 1024
-"""The write-ahead log is cut to this size when it is emptied."""
-CHECKPOINT_PAGES = 8000
-"""After so many pages of 4 KiB the log is emptied into the file. At SQLite's 1,000 a call of 100
-random items would nearly always wait for that, and most pages would be written again and again."""
-CACHE_KIB = 16 * 1024
 SCHEMA = """
 CREATE TABLE catalog (
   name TEXT NOT NULL, revision INTEGER NOT NULL, clock_ms INTEGER NOT NULL, wall_ms INTEGER NOT NULL
@@ -281,27 +276,7 @@ class SqliteStore:
             connection.close()
 
     def _connect(self, *, create: bool) -> sqlite3.Connection:
-        mode = "rwc" if create else "rw"
-        connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            timeout=self._options.lock_wait_ms / 1000,
-            isolation_level=None,  # transactions begin where we say
-            check_same_thread=False,  # one thread at a time: the group's, or who holds the lock
-        )
-        try:
-            (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if journal != "wal":
-                raise CatalogUnavailable(f"its disk supports no write-ahead log, only {journal}")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute("PRAGMA trusted_schema = OFF")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return connect(self._path, create=create, lock_wait_ms=self._options.lock_wait_ms)
 
     def _check_file(self) -> None:
         """Writing on in a file that was deleted or replaced would lose what is acknowledged."""

@@ -7,7 +7,9 @@ import resource
 import shutil
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -134,6 +136,19 @@ def test_a_disk_that_becomes_read_only_is_survived(tmp_path: Path) -> None:
         with closing(open_(disk / "catalog.sqlite")) as store:
             store.append(put("b")).result(20)
             assert ids(store) == {"a", "b"}
+
+
+def test_those_who_open_a_new_file_together_all_can(tmp_path: Path) -> None:
+    # SQLite lets one of them change the mode of the file, and refuses the others at once.
+    together = threading.Barrier(6)
+
+    def open_and_close(path: Path) -> None:
+        together.wait()
+        open_(path).close()
+
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(40):
+            list(pool.map(open_and_close, [tmp_path / f"{number}.sqlite"] * 6))
 
 
 def test_a_lock_held_too_long_is_told_and_outlived(path: Path) -> None:
