@@ -12,12 +12,14 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from open_load import OpenLoad
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
@@ -167,6 +169,23 @@ def test_batch_that_is_cut_off_is_told_so_and_leaves_no_traceback(
         serving.kill()
     assert serving.process.returncode == 0, log
     assert "Traceback" not in log
+
+
+def test_calls_that_come_while_it_ends_are_unavailable_and_never_cancelled(
+    tiny_bundle: Path,
+) -> None:
+    for _ in range(3):
+        serving = Serving(tiny_bundle, "--drain-notice-ms", "0")
+        try:
+            with OpenLoad(f"127.0.0.1:{serving.port}", per_second=800) as load:
+                load.wait_for(100)
+                serving.process.send_signal(signal.SIGTERM)
+                _, log = serving.process.communicate(timeout=30)
+        finally:
+            serving.kill()
+        failed = Counter(one.partition(":")[0] for one in load.failed)
+        assert failed.keys() <= {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}, Counter(load.failed)
+        assert failed["UNAVAILABLE"], log
 
 
 def test_server_never_imports_what_belongs_to_training(tiny_bundle: Path) -> None:

@@ -31,7 +31,7 @@ from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.conversation_service import ConversationService
 from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver, CallTracer
 from shortlist_server.rpc.recommendation_service import RecommendationService
-from shortlist_server.rpc.sockets import connection_count, stop_listening
+from shortlist_server.rpc.sockets import close_connections, connection_count, stop_listening
 from shortlist_server.rpc.tls import Certificates
 
 SERVICE_NAMES = (
@@ -211,7 +211,7 @@ class Server:
                 # gRPC tells nobody when a connection ends.
                 while connection_count(self._port):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
-        await self._server.stop(REFUSING_S)
+        await self._stop()
 
     async def drain(self) -> None:
         """Turn health to NOT_SERVING, give load balancers time to see it, then let calls in flight
@@ -220,7 +220,13 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._options.drain_notice_s)
         await self._calls.drain(self._options.drain_s)
-        # Calls that are under way to the handlers now are told so; after the port has closed they
-        # would end CANCELLED, which callers do not retry.
+        # Calls that are under way to the handlers now are told so.
         await asyncio.sleep(REFUSING_S)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        """End, whatever is under way."""
+        # gRPC's `stop` asks the other side to leave, and ends what it sends before it has heard of
+        # that CANCELLED, which nobody retries; a connection that closes is UNAVAILABLE.
+        close_connections(self._port)
         await self._server.stop(REFUSING_S)

@@ -2,11 +2,12 @@
 
 A server that hands its port over to another process must stop listening and go on answering. gRPC
 has no such call: its `stop` ends calls that are under way to the handlers CANCELLED, which no
-caller retries. So the listening sockets are found among the process's files, and closed for gRPC.
+caller retries. So the sockets are found among the process's files, and closed for gRPC.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -33,6 +34,17 @@ def stop_listening(port: int) -> None:
         while _accept_queue(opened) and time.monotonic() < end:
             time.sleep(0.0005)
         opened.shutdown(socket.SHUT_RDWR)
+
+
+def close_connections(port: int) -> None:
+    """Close the connections to a port of this process; what was sent still arrives.
+
+    The other side sees a connection that ended: calls that it sends at this moment fail
+    UNAVAILABLE, or are sent again elsewhere.
+    """
+    for opened in _sockets(port, listening=False):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            opened.shutdown(socket.SHUT_RDWR)
 
 
 def connection_count(port: int) -> int:

@@ -6,7 +6,7 @@ import os
 import socket
 
 import pytest
-from shortlist_server.rpc.sockets import connection_count, stop_listening
+from shortlist_server.rpc.sockets import close_connections, connection_count, stop_listening
 
 
 def file_count() -> int:
@@ -41,3 +41,19 @@ def test_who_stops_listening_keeps_its_connections() -> None:
                     socket.create_connection(("127.0.0.1", port))
                 accepted.sendall(b"still here")
                 assert caller.recv(16) == b"still here"
+
+
+def test_connections_that_are_closed_bring_what_was_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as caller:
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.sendall(b"the last word")
+                before = file_count()
+                close_connections(port)
+                assert file_count() == before
+                assert caller.recv(16) == b"the last word"
+                assert caller.recv(16) == b""
+        with socket.create_connection(("127.0.0.1", port)):  # who listens goes on
+            pass
