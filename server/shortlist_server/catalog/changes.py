@@ -130,7 +130,9 @@ class ChangedItems:
     @property
     def state(self) -> CatalogState:
         """How far the items are from the bundle's."""
-        gone = sum(row == GONE for row in self._rows.values())
+        # Each that is there has a row of the tail. Counting them themselves would take milliseconds
+        # of each snapshot where tens of thousands have changed.
+        gone = len(self._rows) - self._tail_alive.count(1)
         folded = int(np.count_nonzero(self._base_alive[self._changed_rows]))
         return CatalogState(
             changed_count=folded + len(self._rows) - gone,
