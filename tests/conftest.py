@@ -20,7 +20,7 @@ from shortlist_server.generation import Generation, load_generation
 from shortlist_server.labels import LabeledGenerations
 from shortlist_server.language_models import make_language_models
 from shortlist_server.observability.metrics import Metrics
-from shortlist_server.rerankers import make_reranker
+from shortlist_server.rerankers import make_rater, make_reranker
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.telemetry import make_tracing
 
@@ -120,6 +120,7 @@ class RunningServer:
             tracing=self.tracing,
             shared=self._shared,
             reranker=make_reranker(self.config, self._models.llm),
+            rater=make_rater(self.config, self._models.llm),
             language_model=self._models.llm,
         )
         return f"127.0.0.1:{await self._server.start()}"

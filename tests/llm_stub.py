@@ -110,6 +110,22 @@ def reverse_handles(name: str, *, candidates: str = "candidates", handle: str = 
     return rule
 
 
+def rate_by_number(asked: Asked) -> Any:
+    """A rule: each of the prompt's items has the rating of its title, wherever it stands."""
+    return {
+        "ratings": [
+            {"handle": one["handle"], "rating": rating_of_title(one["title"])}
+            for one in asked.data["items"]
+        ]
+    }
+
+
+def rating_of_title(title: str) -> float:
+    """1.1..4.9 by the number that it holds: neighbours are far from each other."""
+    number = int("".join(filter(str.isdigit, title)) or 0) * 7 % 39
+    return round(1.1 + number / 10, 1)
+
+
 def say_back(asked: Asked) -> str:
     """What is streamed by default: the last thing said, in capitals."""
     return asked.messages[-1][1].upper()
@@ -195,7 +211,10 @@ def _altered(value: Any, kind: str) -> Any:
         return {name: _altered(one, kind) for name, one in value.items()}
     if isinstance(value, list) and value:
         if kind == "foreign":
-            return ["nobody sent this" if isinstance(value[0], str) else -1, *value[1:]]
+            first = value[0]
+            if isinstance(first, dict) and "handle" in first:
+                return [{**first, "handle": "nobody sent this"}, *value[1:]]
+            return ["nobody sent this" if isinstance(first, str) else -1, *value[1:]]
         return [value[0], *([value[0]] if len(value) > 1 else []), *value[2:]]
     return value
 

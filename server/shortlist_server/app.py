@@ -18,7 +18,7 @@ from shortlist_server.config import ServerConfig
 from shortlist_server.conversations import make_conversation_service
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
-from shortlist_server.funnel.stages import Reranker
+from shortlist_server.funnel.stages import Rater, Reranker
 from shortlist_server.generation import Generation, GenerationOptions
 from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
@@ -53,6 +53,7 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
         shares=Shares(
             sources=config.source_share,
             rerank=config.rerank.share,
+            rating=config.rating.share,
             diversity=config.diversity_share,
         ),
     )
@@ -268,6 +269,7 @@ def build_server(
     shared: Shared | None = None,
     reranker: Reranker | None = None,
     language_model: LanguageModel | None = None,
+    rater: Rater | None = None,
 ) -> Server:
     """Return a server that does not listen yet; call it inside the event loop.
 
@@ -282,6 +284,7 @@ def build_server(
         shared: What the process has together with others; None where it serves alone.
         reranker: Has a language model put candidates in order; None where there is none.
         language_model: Understands and words conversations; None where there is none.
+        rater: Has a language model predict ratings; None where there is none.
 
     Raises:
         ConfigError: a file of the configuration cannot be used.
@@ -298,6 +301,7 @@ def build_server(
             observe=None if metrics is None else metrics.answered,
             shadow=_shadow(config, generations.shadow, compute, metrics),
             reranker=reranker,
+            rater=rater,
         ),
         catalog=CatalogService(
             catalogs=_catalogs(loaded, generations, live),

@@ -18,7 +18,7 @@ from pydantic_settings import (
 from shortlist_server.config_conversation import ConversationConfig
 from shortlist_server.config_llm import LlmConfig, TextEmbedderConfig
 from shortlist_server.config_origin import ENV_PREFIX, check_file, origin_of
-from shortlist_server.config_rerank import RerankConfig
+from shortlist_server.config_rerank import RatingConfig, RerankConfig
 from shortlist_server.errors import ConfigError
 
 WORKERS_CONNECTION_AGE_S = 30.0
@@ -37,7 +37,9 @@ class ServerConfig(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
-    SECTIONS: ClassVar[tuple[str, ...]] = ("llm", "text_embedder", "rerank", "conversation")
+    SECTIONS: ClassVar[tuple[str, ...]] = (
+        *("llm", "text_embedder", "rerank", "rating", "conversation"),
+    )
     """Fields with fields of their own: set in the file or by the environment, not by flags."""
 
     bundle: Path | None = None
@@ -309,6 +311,9 @@ class ServerConfig(BaseSettings):
 
     rerank: RerankConfig = RerankConfig()
     """A section: how the language model puts candidates in order, see docs/reranking.md."""
+
+    rating: RatingConfig = RatingConfig()
+    """A section: how the language model predicts ratings, see docs/rating.md."""
 
     conversation: ConversationConfig = ConversationConfig()
     """A section: how turns of conversations are answered, see docs/conversation.md."""

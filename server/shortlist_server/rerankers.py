@@ -1,13 +1,16 @@
-"""What the configuration says of how a language model puts candidates in order."""
+"""What the configuration says of how a language model puts candidates in order, and rates items."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shortlist_server.config import ServerConfig
 from shortlist_server.errors import ConfigError
 from shortlist_server.llm.language_model import LanguageModel
-from shortlist_server.llm.prompt import PromptInvalid, rerank_prompt
+from shortlist_server.llm.prompt import PromptInvalid, rating_prompt, rerank_prompt
+from shortlist_server.stages.rating import LlmRater, RaterOptions
 from shortlist_server.stages.rerank import LlmReranker, RerankerOptions
 
 
@@ -17,23 +20,43 @@ def make_reranker(config: ServerConfig, model: LanguageModel | None) -> LlmReran
     Raises:
         ConfigError: the prompt cannot be read, or is none.
     """
-    file = config.rerank.prompt_file
-    template = "" if file is None else _template(file)
+    template = _template("rerank", config.rerank.prompt_file, rerank_prompt)
     if model is None:
         return None
     options = RerankerOptions(template=template, history_count=config.rerank.history_count)
     return LlmReranker(model, options)
 
 
-def _template(file: Path) -> str:
+def make_rater(config: ServerConfig, model: LanguageModel | None) -> LlmRater | None:
+    """Return who asks a language model for ratings; None where there is no model.
+
+    Raises:
+        ConfigError: the prompt cannot be read, or is none.
+    """
+    rating = config.rating
+    template = _template("rating", rating.prompt_file, rating_prompt)
+    if model is None:
+        return None
+    options = RaterOptions(
+        template=template,
+        history_count=rating.history_count,
+        llm_weight=rating.llm_weight,
+        ranker_weight=rating.ranker_weight,
+    )
+    return LlmRater(model, options)
+
+
+def _template(section: str, file: Path | None, read: Callable[[str], Any]) -> str:
+    if file is None:
+        return ""
+    where = f"{section}.prompt_file: {file}"
     try:
         text = file.read_text(encoding="utf-8")
-        rerank_prompt(text)
+        read(text)
     except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-        raise ConfigError(f"rerank.prompt_file: {file}: {problem}") from error
+        raise ConfigError(f"{where}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"rerank.prompt_file: {file}: expected UTF-8: {error.reason}") from error
+        raise ConfigError(f"{where}: expected UTF-8: {error.reason}") from error
     except PromptInvalid as error:
-        raise ConfigError(f"rerank.prompt_file: {file}: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
     return text

@@ -34,7 +34,7 @@ from shortlist_server.labels import LabeledGenerations, load_generations
 from shortlist_server.language_models import make_language_models
 from shortlist_server.live import LiveGeneration
 from shortlist_server.observability.metrics import Metrics
-from shortlist_server.rerankers import make_reranker
+from shortlist_server.rerankers import make_rater, make_reranker
 from shortlist_server.runtime.compute import ComputePool
 from shortlist_server.security import refuse_early
 from shortlist_server.telemetry import make_tracing
@@ -144,6 +144,7 @@ class ServingProcess:
             shared,
             make_reranker(config, self.language_models.llm),
             self.language_models.llm,
+            make_rater(config, self.language_models.llm),
         )
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 
 import llm_behaviours as behave
 import pytest
+from llm_matrix import RIGHT, WRONG, name_of
 from llm_providers import KEY
 from llm_stub import INPUT_TOKENS, OUTPUT_TOKENS, Asked
 from request_logs import write_log
@@ -29,38 +30,6 @@ def world(
     made = World(request.param, tiny_bundle, generation)
     yield made
     made.close()
-
-
-RIGHT = [
-    (behave.answer(),),
-    (behave.slow(0.1),),
-    (behave.status(429, retry_delay_s=0.05), behave.answer()),
-    (behave.status(503, retry_delay_s=0.05), behave.answer()),
-]
-WRONG = [
-    (behave.hang(), "LLM_TIMEOUT", ()),
-    (behave.slow(3_600), "LLM_TIMEOUT", ()),
-    (behave.status(400), "LLM_UNAVAILABLE", ()),
-    (behave.status(429, retry_delay_s=3_600), "LLM_UNAVAILABLE", ()),
-    (behave.status(500), "LLM_UNAVAILABLE", ()),
-    (behave.status(503, retry_delay_s=3_600), "LLM_UNAVAILABLE", ()),
-    (behave.reset(), "LLM_UNAVAILABLE", ()),
-    (behave.broken_json(), "LLM_INVALID_OUTPUT", ()),
-    (behave.broken_body(), "LLM_INVALID_OUTPUT", ()),
-    (behave.truncated(), "LLM_INVALID_OUTPUT", ()),
-    (behave.wrong_schema(), "LLM_INVALID_OUTPUT", ()),
-    (behave.empty(), "LLM_INVALID_OUTPUT", ()),
-    (behave.empty_text(), "LLM_INVALID_OUTPUT", ()),
-    (behave.huge(8 << 20), "LLM_INVALID_OUTPUT", ()),
-    (behave.duplicate_handles(), "LLM_INVALID_OUTPUT", ("duplicate", "missing")),
-    (behave.foreign_handles(), "LLM_INVALID_OUTPUT", ("foreign", "missing")),
-    (behave.blocked(), "LLM_BLOCKED", ()),
-    (behave.blocked_prompt(), "LLM_BLOCKED", ()),
-]
-
-
-def name_of(value: Any) -> str:
-    return f"{value.kind}{value.status}" if isinstance(value, behave.Behaviour) else ""
 
 
 @pytest.mark.parametrize("behaviours", RIGHT, ids=lambda one: "-".join(map(name_of, one)))

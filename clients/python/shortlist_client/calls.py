@@ -13,7 +13,8 @@ from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2
 from shortlist_client import responses, results
 from shortlist_client.call import Call, checked_request_id, own_timeout_s
 from shortlist_client.filters import Filter
-from shortlist_client.options import Cap, PinnedItem, Rerank, Source
+from shortlist_client.language_models import ranker_to_proto
+from shortlist_client.options import Cap, PinnedItem, Ranker, Rerank, Source
 from shortlist_client.queries import FeatureValue, Query, User
 from shortlist_client.requests import (
     exclusions_to_proto,
@@ -27,6 +28,7 @@ from shortlist_client.requests import (
 )
 from shortlist_client.values import (
     count,
+    duration_to_proto,
     optional_flag,
     optional_text,
     optional_texts,
@@ -245,6 +247,8 @@ def rank(
     attributes: Collection[str] | None = None,
     context: Mapping[str, FeatureValue] | None = None,
     output_weights: Mapping[str, float] | None = None,
+    ranker: Ranker | None = None,
+    llm_timeout_s: float | None = None,
     strict: bool | None = None,
     explain: bool | None = None,
     debug: bool | None = None,
@@ -257,13 +261,18 @@ def rank(
 
     Args:
         query: A User, Items or an Embedding.
-        item_ids: The items to score, 1..4,096. Seen items are scored like any other; unknown ones
-            come back in `unknown_item_ids`.
+        item_ids: The items to score, 1..4,096; 1..50 where a language model does. Seen items are
+            scored like any other; unknown ones come back in `unknown_item_ids`.
         user: A user's id, or a User; instead of `query`.
         excluded_item_ids: Items that must not be among `item_ids`.
         attributes: As for `recommend`, like all that follows.
         context: Features of the situation.
         output_weights: Weights of the ranker's outputs in the ranking score.
+        ranker: `bundle`; `llm`: a language model predicts ratings, which are the scores; `blend`:
+            both count. Where it does not answer as it should, the bundle's scores stand, and
+            `info.degraded` says why. None: `bundle`.
+        llm_timeout_s: Longest wait for the language model. None: the server's share of the
+            deadline, which is the longest in any case.
         strict: Refuse what is unknown.
         explain: Return what was fed to the models.
         debug: Return the query that was answered.
@@ -275,6 +284,7 @@ def rank(
     Raises:
         ShortlistError: See `shortlist_client.errors`.
     """
+    timeout = None if llm_timeout_s is None else duration_to_proto(llm_timeout_s, "llm_timeout")
     return Call(
         method=lambda stubs: stubs.recommendation.Rank,
         request=recommendation_pb2.RankRequest(
@@ -283,6 +293,8 @@ def rank(
             excluded_item_ids=optional_texts(excluded_item_ids, "excluded_item_ids"),
             attributes=optional_texts(attributes, "attributes"),
             output_weights=weights_to_proto(output_weights),
+            ranker=ranker_to_proto(ranker),
+            llm_timeout=timeout,
             strict=optional_flag(strict, "strict"),
             explain=optional_flag(explain, "explain"),
             debug=optional_flag(debug, "debug"),

@@ -165,6 +165,30 @@ class RerankInfo:
     """What was wrong with its answers, by name: `foreign`, `duplicate`, `missing`, ..."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatingInfo:
+    """What a language model was asked that predicts ratings, and what it cost."""
+
+    prompt: str
+    """Name and version of the prompt."""
+    model: str
+    """Provider and model."""
+    ratings: dict[str, float]
+    """By item, 1..5. Empty where they were not taken."""
+    clamped_count: int
+    """How many of them were outside of 1..5, and are at its bounds now."""
+    llm_weight: float
+    """What a predicted rating counts in the score."""
+    ranker_weight: float
+    """What `ranking_score` counts in it."""
+    input_token_count: int
+    output_token_count: int
+    price: float
+    """In the currency of the server's configured prices; 0 where it has none."""
+    violations: tuple[str, ...]
+    """What was wrong with its answer, by name: `foreign`, `duplicate`, `missing`, `clamped`, ..."""
+
+
 class ColdStartBasis(StrEnum):
     """What a user whom the bundle does not know was answered from."""
 
@@ -206,6 +230,8 @@ class AnsweredQuery:
     budget_ms: float
     """The time that the call had when it arrived."""
     rerank: Rerank | None = None
+    ranker: str = ""
+    """Whose word items were to be scored by: `llm`, `blend`. Empty where it was the bundle's."""
     """What was asked of a language model. None: nothing."""
 
 

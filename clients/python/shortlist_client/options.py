@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from shortlist_client.filters import Filter
 from shortlist_client.queries import FeatureValue, Query, User
@@ -94,6 +94,11 @@ class Configured:
 
 Source: TypeAlias = Nearest | RecentHistory | Popularity | CallerItems | Text | Configured
 """Where candidates come from."""
+
+
+Ranker: TypeAlias = Literal["bundle", "llm", "blend"]
+"""Whose word items are scored by: the bundle's ranker; a language model, which predicts the user's
+rating, 1..5; both, each times its weight in the server's configuration."""
 
 
 @dataclass(frozen=True, slots=True)

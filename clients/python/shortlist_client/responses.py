@@ -13,6 +13,11 @@ from shortlist.v1 import bundle_pb2, catalog_pb2, recommendation_pb2, types_pb2
 
 from shortlist_client import explanation, options, results
 from shortlist_client.errors import Internal, ShortlistError
+from shortlist_client.language_models import (
+    ranker_from_proto,
+    rating_from_proto,
+    rerank_from_proto,
+)
 from shortlist_client.status import error_from_row
 from shortlist_client.values import AttributeValue, value_from_proto
 
@@ -176,6 +181,8 @@ def item_from_proto(item: types_pb2.ScoredItem) -> results.ScoredItem:
         attributes=values_from_proto(item.attributes),
         rerank_position=item.rerank_position if item.HasField("rerank_position") else None,
         rerank_reason=item.rerank_reason,
+        llm_rating=item.llm_rating if item.HasField("llm_rating") else None,
+        llm_rating_clamped=item.llm_rating_clamped,
     )
 
 
@@ -217,28 +224,14 @@ def info_from_proto(info: types_pb2.AnswerInfo) -> results.AnswerInfo:
         ),
         catalog_revision=info.catalog_revision,
         bundle_label=info.bundle_label,
-        rerank=_rerank_from_proto(info.rerank) if info.HasField("rerank") else None,
+        rerank=rerank_from_proto(info.rerank) if info.HasField("rerank") else None,
+        rating=rating_from_proto(info.rating) if info.HasField("rating") else None,
     )
 
 
 def bundle_id_from_proto(bundle: types_pb2.BundleId) -> results.BundleId:
     """Return the identity of a bundle."""
     return results.BundleId(name=bundle.name, version=bundle.version, sha256=bundle.sha256)
-
-
-def _rerank_from_proto(rerank: types_pb2.RerankInfo) -> explanation.RerankInfo:
-    return explanation.RerankInfo(
-        prompt=rerank.prompt,
-        model=rerank.model,
-        item_ids=tuple(rerank.item_ids),
-        left_out_count=rerank.left_out_count,
-        pass_count=rerank.pass_count,
-        seed=rerank.seed,
-        input_token_count=rerank.input_token_count,
-        output_token_count=rerank.output_token_count,
-        price=rerank.price,
-        violations=tuple(rerank.violations),
-    )
 
 
 def _asked_from_proto(rerank: types_pb2.RerankOptions) -> options.Rerank:
@@ -312,6 +305,7 @@ def _answered_from_proto(query: types_pb2.AnsweredQuery) -> explanation.Answered
         exact=query.exact,
         budget_ms=_milliseconds(query.budget),
         rerank=_asked_from_proto(query.rerank) if query.HasField("rerank") else None,
+        ranker=ranker_from_proto(query.ranker),
     )
 
 

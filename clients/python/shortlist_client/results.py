@@ -16,6 +16,7 @@ from shortlist_client.explanation import (
     ColdStartBasis,
     Degradation,
     ModelInputs,
+    RatingInfo,
     RequestWarning,
     RerankInfo,
     ShortfallReason,
@@ -119,6 +120,11 @@ class ScoredItem:
     """After the language model. None where it was not shown the item, or not listened to."""
     rerank_reason: str = ""
     """Why the item suits, as the language model says: untrusted text."""
+    llm_rating: float | None = None
+    """The rating that a language model predicts, 1..5. None where it was not asked (`rank`), or not
+    listened to."""
+    llm_rating_clamped: bool = False
+    """Whether it said a number outside of 1..5."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +164,8 @@ class AnswerInfo:
     """Label of the bundle that answered: `stable` or `canary`."""
     rerank: RerankInfo | None = None
     """What a language model was asked. None where it was not."""
+    rating: RatingInfo | None = None
+    """What a language model was asked that predicts ratings. None where it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,13 @@ class Budget:
         """Return when so much of the budget has passed, on the budget's clock."""
         return self.begin_ns + int((self._deadline_ns - self.begin_ns) * share)
 
+    def share_left_s(self, share: float, *, at_most_s: float | None) -> float:
+        """Return how long it is until so much of the budget has passed, in seconds, at most so
+        long; negative where it has.
+        """
+        left_s = (self.share_end_ns(share) - self._clock()) / 1e9
+        return left_s if at_most_s is None else min(left_s, at_most_s)
+
     def check(self, stage: str) -> None:
         """Let a stage begin.
 
@@ -67,6 +74,8 @@ class Shares:
     """Sources beside the first one that has answered."""
     rerank: float = 0.8
     """The language model; what comes after it has the rest."""
+    rating: float = 0.8
+    """The language model that predicts ratings, likewise."""
     diversity: float = 0.9
 
 

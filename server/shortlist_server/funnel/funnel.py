@@ -10,8 +10,6 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from shortlist_server.errors import ExcludedItemRequested, UnknownItem, UnknownOutput
 from shortlist_server.funnel.answer import (
     cold_start_basis,
@@ -19,18 +17,27 @@ from shortlist_server.funnel.answer import (
     most_candidates,
     shortfall,
 )
-from shortlist_server.funnel.arrays import Rows
 from shortlist_server.funnel.budget import Budget, Shares, Trace
 from shortlist_server.funnel.compose import Composer
 from shortlist_server.funnel.gather import Gatherer
+from shortlist_server.funnel.named import named_candidates, with_pinned
 from shortlist_server.funnel.options import Options, SourceOptions
+from shortlist_server.funnel.rating import Rated, applied
+from shortlist_server.funnel.rating import replayed as replayed_ratings
 from shortlist_server.funnel.reranking import Ranked, Reranked, checked, replayed, report
 from shortlist_server.funnel.resolve import default_sources, resolve, shown
 from shortlist_server.funnel.select import reordered, short_list, weighted_sum
-from shortlist_server.funnel.stages import Catalog, QueryEncoder, Ranker, RerankQuery
+from shortlist_server.funnel.stages import (
+    Catalog,
+    QueryEncoder,
+    Ranker,
+    RatingQuery,
+    RerankQuery,
+)
 from shortlist_server.funnel.types import (
     Answer,
     Candidates,
+    Degradation,
     EncodedQuery,
     Query,
     Ranking,
@@ -77,7 +84,7 @@ class Funnel:
         self.has_texts = has_texts
         """Whether items can be found by their texts."""
         self._composer = Composer(catalog, encoder, share=shares.diversity)
-        self._rerank_share = shares.rerank
+        self._shares = shares
         self._prompts = prompts or {}
 
     def recommend(self, query: Query, options: Options, budget: Budget) -> Answer:
@@ -106,14 +113,13 @@ class Funnel:
         """Return what a language model is asked before `selected`."""
         rerank, budget = ranked.options.rerank, ranked.trace.budget
         assert rerank is not None
-        left_s = (budget.share_end_ns(self._rerank_share) - budget.now_ns()) / 1e9
         return RerankQuery(
             query=ranked.resolved,
             catalog=self._catalog,
             rows=ranked.shown(ranked.order()),
             options=rerank,
             template=self._prompts.get("rerank", ""),
-            deadline_s=left_s if rerank.timeout_s is None else min(left_s, rerank.timeout_s),
+            deadline_s=budget.share_left_s(self._shares.rerank, at_most_s=rerank.timeout_s),
         )
 
     def selected(self, ranked: Ranked, reranked: Reranked | None = None) -> Answer:
@@ -186,7 +192,15 @@ class Funnel:
     def rank(
         self, query: Query, item_ids: Sequence[str], options: Options, budget: Budget
     ) -> Answer:
-        """Score the items that the caller names, all of them that are known."""
+        """Score the items that the caller names, all of them that are known; without a language
+        model: for that, `rated` comes after what is awaited.
+        """
+        return self.rated(self.named(query, item_ids, options, budget))
+
+    def named(
+        self, query: Query, item_ids: Sequence[str], options: Options, budget: Budget
+    ) -> Ranked:
+        """Score the items that the caller names as the bundle does."""
         trace = Trace(budget)
         self._check_weights(options)
         if both := sorted(set(item_ids) & set(options.excluded_item_ids)):
@@ -199,16 +213,49 @@ class Funnel:
             raise UnknownItem("item_ids", expected="ids of items of the bundle", got=shown(unknown))
         resolved, encoded = self._encode(query, options, trace)
         trace.budget.check("ranking")
-        candidates = self._named(encoded, self._catalog.rows(wanted))
-        ranked = Ranked(
+        candidates = named_candidates(self._encoder, encoded, self._catalog.rows(wanted))
+        return Ranked(
             resolved=resolved,
             encoded=encoded,
             candidates=candidates,
             ranking=self._rank(resolved, encoded, candidates, options, trace, named=True),
             options=options,
             trace=trace,
+            unknown_item_ids=unknown,
         )
-        return replace(self._select(ranked), unknown_item_ids=unknown, shortfall=None)
+
+    def to_rate(self, ranked: Ranked) -> RatingQuery:
+        """Return what a language model is asked before `rated`."""
+        rating, budget = ranked.options.rating, ranked.trace.budget
+        assert rating is not None
+        return RatingQuery(
+            query=ranked.resolved,
+            catalog=self._catalog,
+            rows=ranked.candidates.rows,
+            options=rating,
+            deadline_s=budget.share_left_s(self._shares.rating, at_most_s=rating.timeout_s),
+        )
+
+    def rated(self, ranked: Ranked, rated: Rated | None = None) -> Answer:
+        """Answer with the items that the caller named.
+
+        Args:
+            ranked: Of this funnel.
+            rated: What a language model said; None where none was asked.
+        """
+        degraded: tuple[Degradation, ...] = ()
+        if ranked.options.replay is not None and ranked.options.rating is not None:
+            rated = replayed_ratings(ranked, self._catalog)
+        if rated is not None:
+            ranked, rated, degraded = applied(ranked, rated)
+        answer = self._select(ranked)
+        return replace(
+            answer,
+            unknown_item_ids=ranked.unknown_item_ids,
+            shortfall=None,
+            rated=rated,
+            degraded=(*answer.degraded, *degraded),
+        )
 
     # The stages, in order.
 
@@ -235,42 +282,7 @@ class Funnel:
             )
             stage.items_out = len(candidates.rows)
         trace.budget.check("retrieval")
-        return self._with_pinned(resolved, encoded, candidates)
-
-    def _with_pinned(
-        self, resolved: ResolvedQuery, encoded: EncodedQuery, candidates: Candidates
-    ) -> Candidates:
-        """Add the pinned items that no source found, so that they are ranked with the others."""
-        rows = np.array([row for row, _ in resolved.pins], np.int64)
-        rows = rows[~np.isin(rows, candidates.rows)]
-        if not len(rows):
-            return candidates
-        scores = self._encoder.score(encoded, rows)
-        retrieved = candidates.retrieval_scores
-        if scores is not None and retrieved is not None:
-            retrieved = np.concatenate([retrieved, scores])
-        lowest = candidates.scores.min(initial=0)
-        alike = scores is not None and candidates.scores is candidates.retrieval_scores
-        own = scores if alike else np.full(len(rows), lowest, np.float32)
-        return replace(
-            candidates,
-            rows=np.concatenate([candidates.rows, rows]),
-            retrieval_scores=retrieved,
-            scores=np.concatenate([candidates.scores, own]),
-            source_names=(*candidates.source_names, "pinned"),
-            found=(*candidates.found, rows),
-        )
-
-    def _named(self, encoded: EncodedQuery, rows: Rows) -> Candidates:
-        """Return items that the caller named, in place of candidates that a source found."""
-        scores = self._encoder.score(encoded, rows)
-        return Candidates(
-            rows=rows,
-            retrieval_scores=scores,
-            scores=np.zeros(len(rows), np.float32) if scores is None else scores,
-            source_names=("caller",),
-            found=(rows,),
-        )
+        return with_pinned(self._encoder, encoded, candidates, resolved.pins)
 
     def _rank(
         self,

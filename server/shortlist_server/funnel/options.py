@@ -136,6 +136,16 @@ class RerankOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RatingOptions:
+    """Has a language model predict ratings of the items that the caller names."""
+
+    blend: bool = False
+    """Whether the ranking score counts in the score, too."""
+    timeout_s: float | None = None
+    """Longest wait, in seconds; None: as long as its share of the budget lasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """What an earlier run of the same request decided by the clock, so as not to decide again."""
 
@@ -149,6 +159,10 @@ class Replay:
     """Candidates ranked at once."""
     reranked_item_ids: tuple[str, ...] = ()
     """The items that the language model was shown, in its order; empty where there is none."""
+    ratings: Mapping[str, float] = field(default_factory=dict)
+    """The ratings that it predicted, by item; empty where there are none."""
+    rating_weights: tuple[float, float] = (1.0, 0.0)
+    """What a rating, and the ranking score, count in the score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +187,8 @@ class Options:
     selection: SelectionOptions = SelectionOptions()
     rerank: RerankOptions | None = None
     """None: no language model is asked."""
+    rating: RatingOptions | None = None
+    """None: the bundle's scores are those of `Rank`."""
     attributes: tuple[str, ...] = ()
     """Item attributes to return; `*` means all."""
     output_weights: Mapping[str, float] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shortlist_server.funnel.arrays import NO_ROWS, Rows
 from shortlist_server.funnel.budget import Trace
@@ -23,7 +24,9 @@ from shortlist_server.funnel.types import (
     ResolvedQuery,
 )
 
-OUTCOMES = {DegradedReason.LLM_TIMEOUT: Outcome.OUT_OF_TIME}
+OUTCOMES = {
+    DegradedReason.LLM_TIMEOUT: Outcome.OUT_OF_TIME,
+}
 """What becomes of the stage; where it is not here, it has failed."""
 
 
@@ -38,14 +41,19 @@ class Ranked:
     options: Options
     """With a seed where there is exploration."""
     trace: Trace
+    scores: NDArray[np.float64] | None = None
+    """float64 [candidates]: what orders them in place of the ranking's scores; None: those do."""
+    unknown_item_ids: tuple[str, ...] = ()
+    """Ids that the caller named and the catalogue does not have."""
 
     def order(self) -> Order:
         """Return the order of the candidates."""
         selection, candidates = self.options.selection, self.candidates
         exploration = selection.exploration
+        scores = self.ranking.scores if self.scores is None else self.scores
         return ordered(
             candidates.rows,
-            candidates.scores if self.ranking.scores is None else self.ranking.scores,
+            candidates.scores if scores is None else scores,
             score_min=selection.score_min,
             exploration=exploration,
             seed=0 if exploration is None else exploration.seed or 0,
@@ -122,22 +130,52 @@ def checked(reranked: Reranked, shown: Rows) -> Reranked:
 
 def report(reranked: Reranked, item_count: int, trace: Trace) -> tuple[Degradation, ...]:
     """Report the stage, which lies behind: from the end of the one before it until now."""
-    stage = trace.stage("rerank", item_count)
-    if len(reranked.rows):
-        stage.items_out, stage.plan = item_count, reranked.plan
-    else:
-        stage.skip(reranked.plan)
-        if reranked.failure is not None:
-            stage.outcome = OUTCOMES.get(reranked.failure, Outcome.FAILED)
-    begin_ns, end_ns = trace.reports[-1].end_ns, trace.budget.now_ns()
-    trace.add("rerank", begin_ns, end_ns, end_ns - begin_ns, stage)
-    if reranked.failure is None:
-        return ()
-    return (
-        Degradation(
-            stage="rerank",
-            reason=reranked.failure,
-            message=f"rerank: {reranked.plan}; the items are in the order of ranking",
-            cause=reranked.cause,
-        ),
+    return report_step(
+        "rerank",
+        plan=reranked.plan,
+        taken=bool(len(reranked.rows)),
+        failure=reranked.failure,
+        cause=reranked.cause,
+        item_count=item_count,
+        trace=trace,
+        otherwise="the items are in the order of ranking",
     )
+
+
+def report_step(
+    name: str,
+    *,
+    plan: str,
+    taken: bool,
+    failure: DegradedReason | None,
+    cause: Exception | None,
+    item_count: int,
+    trace: Trace,
+    otherwise: str,
+) -> tuple[Degradation, ...]:
+    """Report what a language model did, which lies behind: from the end of the stage before it
+    until now.
+
+    Args:
+        name: Of the stage.
+        plan: How it went, or why it did not.
+        taken: Whether its answer counts.
+        failure: Why it does not; None where it does, or where there was nothing to ask.
+        cause: What failed, for the log.
+        item_count: Number of items that it was shown.
+        trace: Of the request.
+        otherwise: What stands in place of its answer.
+    """
+    stage = trace.stage(name, item_count)
+    if taken:
+        stage.items_out, stage.plan = item_count, plan
+    else:
+        stage.skip(plan)
+        if failure is not None:
+            stage.outcome = OUTCOMES.get(failure, Outcome.FAILED)
+    begin_ns, end_ns = trace.reports[-1].end_ns, trace.budget.now_ns()
+    trace.add(name, begin_ns, end_ns, end_ns - begin_ns, stage)
+    if failure is None:
+        return ()
+    message = f"{name}: {plan}; {otherwise}"
+    return (Degradation(stage=name, reason=failure, message=message, cause=cause),)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
 from shortlist_server.funnel.allowed import Allowed, Selection
 from shortlist_server.funnel.arrays import Floats, Rows
 from shortlist_server.funnel.filter import Filter
-from shortlist_server.funnel.options import RerankOptions, SourceSettings
+from shortlist_server.funnel.options import RatingOptions, RerankOptions, SourceSettings
 from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import EncodedQuery, FeatureValue, Found, ResolvedQuery
+
+if TYPE_CHECKING:
+    from shortlist_server.funnel.rating import Rated
 
 Checkpoint = Callable[[], None]
 """Called before each piece of work; raises where there is no time for more."""
@@ -222,6 +225,32 @@ class Reranker(Protocol):
 
     async def rerank(self, ask: RerankQuery) -> Reranked:
         """Return the candidates in its order, or say why the order that they have stands.
+
+        It has ended when `ask.deadline_s` is over, and raises nothing but CancelledError, for which
+        it ends the call of the model.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatingQuery:
+    """What a language model is to rate."""
+
+    query: ResolvedQuery
+    catalog: Catalog
+    rows: Rows
+    """The items, int64 [n], without repetition: 0 or more."""
+    options: RatingOptions
+    deadline_s: float
+    """Time from now until its answer is no use any more, in seconds; 0 or less where it is no use
+    to ask.
+    """
+
+
+class Rater(Protocol):
+    """Has a language model predict ratings."""
+
+    async def rate(self, ask: RatingQuery) -> Rated:
+        """Return a rating of each item, or say why the scores that they have stand.
 
         It has ended when `ask.deadline_s` is over, and raises nothing but CancelledError, for which
         it ends the call of the model.

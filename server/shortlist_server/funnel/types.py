@@ -15,6 +15,7 @@ from shortlist_server.funnel.arrays import NO_ROWS, Floats, Rows
 from shortlist_server.funnel.options import SourceOptions
 
 if TYPE_CHECKING:
+    from shortlist_server.funnel.rating import Rated
     from shortlist_server.funnel.reranking import Ranked, Reranked
 
 FeatureValue = (
@@ -368,6 +369,8 @@ class Answer:
     """Of the exploration; None where there was none."""
     reranked: Reranked | None = None
     """What the language model made of the candidates; None where none was to be asked."""
+    rated: Rated | None = None
+    """What a language model that predicts ratings said; None where none was to be asked."""
     explanation: Explanation | None = None
     unknown_item_ids: tuple[str, ...] = ()
     """Ids that were asked for (`rank`) and are not in the catalogue."""

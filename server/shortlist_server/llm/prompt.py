@@ -73,6 +73,48 @@ class RerankPrompt:
         return telling_sentences(f"{self.system} {self.whole} {self.subset} {self.reasons}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RatingPrompt:
+    """How a language model is asked to predict ratings."""
+
+    version: str
+    """`rating@` and the first 12 digits of the SHA-256 of the template."""
+    title: str
+    """The item attribute that is an item's title."""
+    attributes: tuple[str, ...] | None
+    """Other item attributes that are shown, in order; None: the first of those that there are."""
+    system: str
+    user: str
+
+    def messages(self, data: Mapping[str, Any], *, count: int) -> tuple[Message, ...]:
+        """Return what a model is told.
+
+        Args:
+            data: What it is to judge by; texts in it as `clean` gives them.
+            count: Number of items.
+        """
+        filled = Template(self.user).safe_substitute(data=data_block(data), count=count)
+        return (Message(role="system", text=self.system), Message(role="user", text=filled))
+
+
+@lru_cache(maxsize=16)
+def rating_prompt(text: str = "") -> RatingPrompt:
+    """Read a template; the package's own where the text is empty.
+
+    Raises:
+        PromptInvalid: it is not one; the message says what is wrong, not where it is from.
+    """
+    text = text or packaged("rating.toml")
+    fields = read_template(text, ("system", "user", "title"))
+    return RatingPrompt(
+        version=version_of("rating", text),
+        title=fields["title"],
+        attributes=fields["attributes"],
+        system=fields["system"].strip(),
+        user=fields["user"].strip(),
+    )
+
+
 @lru_cache(maxsize=16)
 def rerank_prompt(text: str = "") -> RerankPrompt:
     """Read a template; the package's own where the text is empty.

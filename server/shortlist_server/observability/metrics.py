@@ -68,6 +68,9 @@ class Metrics:
         self._violations = self._counter(
             "rerank_violations", "Answers of language models by what was wrong with them.", "kind"
         )
+        self._rating_violations = self._counter(
+            "rating_violations", "Ratings of language models by what was wrong with them.", "kind"
+        )
         self._short = self._counter("short_lists", "Answers of too few items.", "reason")
         self._cold = self._counter("cold_starts", "Answers to unknown users.", "basis")
         self._shadows = self._counter(
@@ -166,6 +169,9 @@ class Metrics:
         if answer.reranked is not None:
             for violation in answer.reranked.violations:
                 self._of(self._violations, violation).inc()
+        if answer.rated is not None:
+            for violation in answer.rated.violations:
+                self._of(self._rating_violations, violation).inc()
         if answer.shortfall is not None:
             self._of(self._short, answer.shortfall.value).inc()
         if answer.cold_start is not None:

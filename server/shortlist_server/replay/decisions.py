@@ -50,6 +50,8 @@ def as_logged(
             ),
             ranking_chunk=_ranking_chunk(info) if same_bundle else None,
             reranked_item_ids=tuple(info.rerank.item_ids),
+            ratings=dict(zip(info.rating.item_ids, info.rating.ratings, strict=False)),
+            rating_weights=(info.rating.llm_weight, info.rating.ranker_weight),
         ),
     )
     exploration = options.selection.exploration

@@ -81,6 +81,7 @@ def rank_request(request: recommendation_pb2.RankRequest) -> None:
         raise FieldRequired("item_ids", expected=f"1..{CANDIDATES_MAX} ids", got="none")
     count_at_most("item_ids", len(request.item_ids), CANDIDATES_MAX)
     ids("item_ids", request.item_ids)
+    check_options.ranker(request)
     exclusions("excluded_item_ids", request.excluded_item_ids)
     attributes(request.attributes)
     _weights(request.output_weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from shortlist.v1 import types_pb2
+
 from shortlist_server.errors import FieldRequired, InvalidValue, OutOfRange
 from shortlist_server.rpc.check_values import (
     CANDIDATES_MAX,
@@ -18,7 +20,8 @@ from shortlist_server.rpc.check_values import (
 )
 
 if TYPE_CHECKING:
-    from shortlist.v1 import types_pb2
+    from google.protobuf.duration_pb2 import Duration
+    from shortlist.v1 import recommendation_pb2
 
 FILTER_DEPTH_MAX = 16
 FILTER_PARTS_MAX = 1_024
@@ -31,6 +34,7 @@ PINS_MAX = 100
 TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-6, 1e6
 RERANKED_MIN, RERANKED_MAX = 2, 100
 PASSES_MAX = 2
+RATED_MAX = 50
 
 ONE_KIND = "one of all_of, any_of, none_of, equals, is_in, range, contains, exists"
 
@@ -254,11 +258,35 @@ def rerank(message: types_pb2.RerankOptions) -> None:
             got=str(count),
         )
     in_range("rerank.passes", message.passes, PASSES_MAX, default="1")
-    if not message.HasField("timeout"):
-        return
-    seconds, nanos = message.timeout.seconds, message.timeout.nanos
+    if message.HasField("timeout"):
+        _timeout("rerank.timeout", message.timeout)
+
+
+def ranker(request: recommendation_pb2.RankRequest) -> None:
+    """Check whose word items are to be scored by; raises like `filter_`."""
+    if request.ranker not in types_pb2.Ranker.values():
+        raise InvalidValue("ranker", expected="a value of Ranker", got=str(int(request.ranker)))
+    asks = request.ranker in (types_pb2.RANKER_LLM, types_pb2.RANKER_BLEND)
+    if asks and len(request.item_ids) > RATED_MAX:
+        raise OutOfRange(
+            "item_ids",
+            expected=f"1..{RATED_MAX} ids where ranker asks a language model",
+            got=f"{len(request.item_ids)} ids",
+        )
+    if request.HasField("llm_timeout"):
+        if not asks:
+            raise InvalidValue(
+                "llm_timeout",
+                expected="none where ranker asks no language model",
+                got="a Duration",
+            )
+        _timeout("llm_timeout", request.llm_timeout)
+
+
+def _timeout(field: str, timeout: Duration) -> None:
+    seconds, nanos = timeout.seconds, timeout.nanos
     if seconds * 10**9 + nanos <= 0:
         got = f"{seconds + nanos / 1e9:g} s"
-        raise OutOfRange("rerank.timeout", expected="more than 0", got=got)
+        raise OutOfRange(field, expected="more than 0", got=got)
     if not 0 <= nanos < 10**9:
-        raise InvalidValue("rerank.timeout.nanos", expected="0..999999999", got=str(nanos))
+        raise InvalidValue(f"{field}.nanos", expected="0..999999999", got=str(nanos))

@@ -19,6 +19,7 @@ from shortlist_server.funnel.options import (
     Options,
     Pin,
     Popular,
+    RatingOptions,
     RecentHistory,
     RerankOptions,
     SelectionOptions,
@@ -91,12 +92,25 @@ def rank_options(request: recommendation_pb2.RankRequest) -> Options:
     """Return what a RankRequest chooses."""
     return Options(
         limit=len(request.item_ids),
+        rating=_rating(request),
         excluded_item_ids=excluded_ids("excluded_item_ids", request.excluded_item_ids),
         attributes=tuple(request.attributes),
         output_weights=dict(request.output_weights),
         strict=request.strict,
         explain=request.explain,
         debug=request.debug,
+    )
+
+
+def _rating(request: recommendation_pb2.RankRequest) -> RatingOptions | None:
+    if request.ranker not in (types_pb2.RANKER_LLM, types_pb2.RANKER_BLEND):
+        return None
+    timeout = request.llm_timeout
+    return RatingOptions(
+        blend=request.ranker == types_pb2.RANKER_BLEND,
+        timeout_s=timeout.seconds + timeout.nanos / 1e9
+        if request.HasField("llm_timeout")
+        else None,
     )
 
 

@@ -5,24 +5,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.funnel import Funnel
 from shortlist_server.funnel.options import Options
+from shortlist_server.funnel.rating import Rated
 from shortlist_server.funnel.reranking import Ranked, Reranked
-from shortlist_server.funnel.stages import Reranker
+from shortlist_server.funnel.stages import Rater, Reranker
 from shortlist_server.funnel.types import Answer, DegradedReason, Query, Step
 from shortlist_server.runtime.compute import ComputePool
 
 
 class FunnelCalls:
-    """Runs the whole funnel for the servicers."""
+    """Runs the funnel for the servicers, with what a language model may do in it."""
 
-    def __init__(self, compute: ComputePool, reranker: Reranker | None) -> None:
-        """Take where the funnel runs, and who asks a language model; None where there is none."""
+    def __init__(
+        self, compute: ComputePool, reranker: Reranker | None, rater: Rater | None = None
+    ) -> None:
+        """Take where the funnel runs, and who asks a language model for an order, and for ratings;
+        None where there is none.
+        """
         self._compute = compute
         self._reranker = reranker
+        self._rater = rater
 
     async def recommend(
         self,
@@ -64,6 +70,26 @@ class FunnelCalls:
         if ranked is not None:
             answer = await self._reranked(funnel, ranked)
             yield Step(answer=answer, refinement="rerank", last=True)
+
+    async def rank(
+        self,
+        funnel: Funnel,
+        query: Query,
+        item_ids: Sequence[str],
+        options: Options,
+        budget: Budget,
+    ) -> Answer:
+        """Score the items that the caller names."""
+        if options.rating is None:
+            return await self._compute.run(funnel.rank, query, item_ids, options, budget)
+        ranked = await self._compute.run(funnel.named, query, item_ids, options, budget)
+        if self._rater is None:
+            rated = Rated(
+                plan="the server has no language model", failure=DegradedReason.LLM_UNAVAILABLE
+            )
+        else:
+            rated = await self._rater.rate(funnel.to_rate(ranked))
+        return await self._compute.run_behind(funnel.rated, ranked, rated)
 
     async def _reranked(self, funnel: Funnel, ranked: Ranked) -> Answer:
         """Ask the language model, holding nothing while it thinks, and make the list."""

@@ -14,7 +14,7 @@ from shortlist.v1 import recommendation_pb2_grpc, types_pb2
 from shortlist_server.errors import FieldRequired
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
-from shortlist_server.funnel.stages import Reranker
+from shortlist_server.funnel.stages import Rater, Reranker
 from shortlist_server.funnel.types import Answer
 from shortlist_server.observability.current_call import current_request_id
 from shortlist_server.rpc import access, check, convert
@@ -61,6 +61,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         observe: Callable[[Answer, str], None] | None = None,
         shadow: Shadow | None = None,
         reranker: Reranker | None = None,
+        rater: Rater | None = None,
     ) -> None:
         """Take what requests are answered from, and the threads to compute in.
 
@@ -72,10 +73,11 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
             observe: Told of each answer, and of the label of the bundle that gave it.
             shadow: Answers recommendations, too; None where none does.
             reranker: Has a language model put candidates in order; None where there is none.
+            rater: Has a language model predict ratings; None where there is none.
         """
         self._generations = generations
         self._compute = compute
-        self._calls = FunnelCalls(compute, reranker)
+        self._calls = FunnelCalls(compute, reranker, rater)
         self._default_timeout_s = default_timeout_s
         self._recorder = recorder
         self._observe = observe
@@ -159,8 +161,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         check.rank_request(request)
         at = await self._snapshot(request, budget)
         query, options = convert.query(request.query), convert.rank_options(request)
-        item_ids = tuple(request.item_ids)
-        answer = await self._compute.run(at.funnel.rank, query, item_ids, options, budget)
+        answer = await self._calls.rank(at.funnel, query, tuple(request.item_ids), options, budget)
         response = pb.RankResponse(unknown_item_ids=answer.unknown_item_ids)
         return self._filled(at, request, response, answer, options, budget)
 

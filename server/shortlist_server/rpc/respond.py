@@ -102,6 +102,7 @@ def add_items(
     explored = None if items.exploration_positions is None else items.exploration_positions.tolist()
     reranked = None if items.rerank_positions is None else items.rerank_positions.tolist()
     reasons = {} if answer.reranked is None else answer.reranked.reasons
+    ratings = {} if answer.rated is None else answer.rated.ratings
     diverse = None if items.diversity_positions is None else items.diversity_positions.tolist()
     outputs = {name: values.tolist() for name, values in items.outputs.items()}
     for place, row in enumerate(items.rows.tolist()):
@@ -118,6 +119,9 @@ def add_items(
         if reranked is not None and reranked[place] >= 0:
             item.rerank_position = reranked[place]
             item.rerank_reason = reasons.get(row, "")
+        if (rating := ratings.get(row)) is not None:
+            item.llm_rating = rating.value
+            item.llm_rating_clamped = rating.clamped
         if diverse is not None and diverse[place] >= 0:
             item.diversity_position = diverse[place]
         if retrieval is not None:

@@ -16,6 +16,7 @@ from shortlist_server.funnel.options import (
     SourceOptions,
     Text,
 )
+from shortlist_server.funnel.rating import Rated
 from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import Answer
 from shortlist_server.rpc.respond import set_value
@@ -56,6 +57,8 @@ def fill_answered_query(
     _selection(options.selection, answer.seed, message.selection)
     if (rerank := options.rerank) is not None:
         _rerank(rerank, answer.reranked, message.rerank)
+    if (rating := options.rating) is not None:
+        message.ranker = types_pb2.RANKER_BLEND if rating.blend else types_pb2.RANKER_LLM
     message.ef = options.ef or 0
     message.exact = options.exact
     message.budget.FromNanoseconds(int(budget_s * 1e9))
@@ -113,6 +116,22 @@ def fill_rerank_info(reranked: Reranked, catalog: ItemTable, message: types_pb2.
     message.output_token_count = reranked.output_token_count
     message.price = reranked.price
     message.violations.extend(reranked.violations)
+
+
+def fill_rating_info(rated: Rated, catalog: ItemTable, message: types_pb2.RatingInfo) -> None:
+    """Write what a language model was asked that predicts ratings, and what it cost."""
+    message.prompt = rated.prompt
+    message.model = rated.model
+    message.item_ids.extend(map(catalog.item_id, rated.ratings))
+    message.ratings.extend(rating.value for rating in rated.ratings.values())
+    message.clamped_count = sum(rating.clamped for rating in rated.ratings.values())
+    if rated.ratings:
+        message.llm_weight = rated.llm_weight
+        message.ranker_weight = rated.ranker_weight
+    message.input_token_count = rated.input_token_count
+    message.output_token_count = rated.output_token_count
+    message.price = rated.price
+    message.violations.extend(rated.violations)
 
 
 def _rerank(

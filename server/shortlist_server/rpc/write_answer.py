@@ -10,7 +10,11 @@ from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
 from shortlist_server.observability.current_call import current_request_id, current_trace
 from shortlist_server.rpc import respond
-from shortlist_server.rpc.respond_query import fill_answered_query, fill_rerank_info
+from shortlist_server.rpc.respond_query import (
+    fill_answered_query,
+    fill_rating_info,
+    fill_rerank_info,
+)
 from shortlist_server.rpc.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ def write_answer(
     response.info.bundle_label = at.label
     if answer.reranked is not None and answer.reranked.prompt:
         fill_rerank_info(answer.reranked, at.catalog, response.info.rerank)
+    if answer.rated is not None and answer.rated.prompt:
+        fill_rating_info(answer.rated, at.catalog, response.info.rating)
     if options.debug:
         message = response.info.answered_query
         fill_answered_query(answer, options, budget.seconds, at.catalog, message)

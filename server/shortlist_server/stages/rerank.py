@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from shortlist_server.funnel.reranking import Reranked
-from shortlist_server.funnel.stages import Catalog, RerankQuery
+from shortlist_server.funnel.stages import RerankQuery
 from shortlist_server.funnel.types import DegradedReason
 from shortlist_server.llm.item_order import ItemOrder, order_schema, read_order, vote
 from shortlist_server.llm.language_model import (
@@ -20,14 +18,8 @@ from shortlist_server.llm.language_model import (
     LanguageModel,
     LanguageModelError,
 )
-from shortlist_server.llm.prompt import (
-    SEARCH_CHARS_MAX,
-    TEXT_CHARS_MAX,
-    RerankPrompt,
-    clean,
-    described,
-    rerank_prompt,
-)
+from shortlist_server.llm.prompt import RerankPrompt, rerank_prompt
+from shortlist_server.stages import told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +62,12 @@ class LlmReranker:
     async def _asked(self, ask: RerankQuery) -> Reranked:
         prompt = rerank_prompt(self._options.template or ask.template)
         ids = [ask.catalog.item_id(row) for row in ask.rows.tolist()]
-        seed = _seed_of(ids) if ask.options.seed is None else ask.options.seed
-        told = self._told(ask, prompt)
+        seed = told.seed_of(ids) if ask.options.seed is None else ask.options.seed
+        shown = self._told(ask, prompt)
         shuffles = _shuffles(len(ids), seed, ask.options.passes)
         # All are awaited, so that none is left behind; a cancelled call cancels each.
         answers = await asyncio.gather(
-            *(self._answer(ask, prompt, told, shuffle) for shuffle in shuffles),
+            *(self._answer(ask, prompt, shown, shuffle) for shuffle in shuffles),
             return_exceptions=True,
         )
         return self._made(ask, prompt, seed, shuffles, answers)
@@ -84,7 +76,7 @@ class LlmReranker:
         self,
         ask: RerankQuery,
         prompt: RerankPrompt,
-        told: tuple[dict[str, Any], list[dict[str, Any]]],
+        shown: tuple[dict[str, Any], list[dict[str, Any]]],
         shuffle: Sequence[int],
     ) -> tuple[ItemOrder, Completion]:
         """Ask once.
@@ -92,11 +84,11 @@ class LlmReranker:
         Args:
             ask: What is asked.
             prompt: How.
-            told: What is known of the user, and each candidate as it is shown.
+            shown: What is known of the user, and each candidate as it is shown.
             shuffle: The order in which they are shown.
         """
-        profile, described = told
-        handles = _handles(len(shuffle))
+        profile, described = shown
+        handles = told.handles(len(shuffle))
         candidates = [
             {"handle": handle, **described[place]}
             for handle, place in zip(handles, shuffle, strict=True)
@@ -122,25 +114,9 @@ class LlmReranker:
         self, ask: RerankQuery, prompt: RerankPrompt
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return what is known of the user, and each candidate as it is shown."""
-        query, catalog = ask.query, ask.catalog
-        history: list[dict[str, Any]] = []
-        first = max(0, len(query.history_rows) - self._options.history_count)
-        for position in range(first, len(query.history_rows)):
-            entry = _described(catalog, int(query.history_rows[position]), prompt)
-            if query.history:
-                event = query.history[position]
-                if event.rating is not None:
-                    entry["rating"] = round(event.rating, 2)
-                if event.action:
-                    entry["action"] = clean(event.action, TEXT_CHARS_MAX)
-            history.append(entry)
-        profile: dict[str, Any] = {"history": history}
-        examples = query.example_rows[: self._options.history_count].tolist()
-        if examples:
-            profile["like"] = [_described(catalog, row, prompt) for row in examples]
-        if query.text:
-            profile["search"] = clean(query.text, SEARCH_CHARS_MAX)
-        return profile, [_described(catalog, row, prompt) for row in ask.rows.tolist()]
+        count = self._options.history_count
+        profile = told.profile(ask.query, ask.catalog, prompt, history_count=count)
+        return profile, [told.item(ask.catalog, row, prompt) for row in ask.rows.tolist()]
 
     def _made(
         self,
@@ -192,12 +168,7 @@ def _nothing_to_ask(ask: RerankQuery) -> str:
     """Return why there is nothing to ask; empty where there is."""
     if len(ask.rows) < 2:
         return "fewer than two candidates"
-    query = ask.query
-    if not len(query.history_rows) and not len(query.example_rows) and not query.text:
-        return "nothing is known of the user that it could judge by"
-    if not ask.catalog.attribute_names:
-        return "the items have no attributes that it could read"
-    return ""
+    return told.nothing_to_ask(ask.query, ask.catalog)
 
 
 def _failure(
@@ -210,27 +181,9 @@ def _failure(
     return DegradedReason.LLM_INVALID_OUTPUT, f"its order is not one of the candidates: {wrong}"
 
 
-def _described(catalog: Catalog, row: int, prompt: RerankPrompt) -> dict[str, Any]:
-    return described(catalog, row, title=prompt.title, attributes=prompt.attributes)
-
-
-def _handles(count: int) -> list[str]:
-    width = max(2, len(str(count)))
-    return [f"c{number:0{width}d}" for number in range(1, count + 1)]
-
-
-def _seed_of(item_ids: Sequence[str]) -> int:
-    """Return a seed that depends on which items there are, not on their order: what is asked again
-    is then the same to the letter, and a kept answer is found.
-    """
-    text = "\0".join(sorted(item_ids))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
-
-
 def _shuffles(count: int, seed: int, passes: int) -> list[list[int]]:
     """Return the orders in which candidates are shown, as positions by rank: the second is the
     first from behind, so that what stood early stands late.
     """
-    first = list(range(count))
-    random.Random(seed).shuffle(first)
+    first = told.shuffle(count, seed)
     return [first, first[::-1]][:passes]

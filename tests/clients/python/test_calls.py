@@ -252,6 +252,8 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         attributes=["*"],
         context=CONTEXT,
         output_weights={"like": 2.0},
+        ranker="blend",
+        llm_timeout_s=1.25,
         strict=True,
         explain=True,
         debug=True,
@@ -264,6 +266,8 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
         excluded_item_ids=["9"],
         attributes=["*"],
         output_weights={"like": 2.0},
+        ranker=types_pb2.RANKER_BLEND,
+        llm_timeout=Duration(seconds=1, nanos=250_000_000),
         strict=True,
         explain=True,
         debug=True,
@@ -272,6 +276,25 @@ def test_every_field_of_rank_is_on_the_wire_as_asked(sent: Callable[..., Any]) -
     )
     assert request == expected
     assert unset_fields(request) == {"shortlist.v1.Query.text"}  # the server takes none
+
+
+@pytest.mark.parametrize(
+    ("ranker", "wire"),
+    [
+        (None, types_pb2.RANKER_UNSPECIFIED),
+        ("bundle", types_pb2.RANKER_BUNDLE),
+        ("llm", types_pb2.RANKER_LLM),
+    ],
+)
+def test_whose_word_counts_is_on_the_wire(
+    sent: Callable[..., Any], ranker: str | None, wire: int
+) -> None:
+    assert sent("rank", ADA, item_ids=["50"], ranker=ranker).ranker == wire
+
+
+def test_a_ranker_that_there_is_not_is_refused_before_the_call(sent: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidValue, match=r"ranker: expected one of 'bundle', 'llm', 'blend'"):
+        sent("rank", ADA, item_ids=["50"], ranker="LLM")
 
 
 def test_every_field_of_find_similar_items_is_on_the_wire_as_asked(

@@ -18,6 +18,7 @@ from shortlist_client.explanation import (
     Degradation,
     DegradedReason,
     ModelInputs,
+    RatingInfo,
     RequestWarning,
     Rerank,
     RerankInfo,
@@ -99,6 +100,8 @@ ITEM_SENT = types_pb2.ScoredItem(
     model_inputs={"item_id": types_pb2.Value(int64_list=types_pb2.Int64List(values=[17]))},
     rerank_position=0,
     rerank_reason="Space again.",
+    llm_rating=5.0,
+    llm_rating_clamped=True,
 )
 ITEM = ScoredItem(
     id="50",
@@ -127,6 +130,8 @@ ITEM = ScoredItem(
     model_inputs={"item_id": (17,)},
     rerank_position=0,
     rerank_reason="Space again.",
+    llm_rating=5.0,
+    llm_rating_clamped=True,
 )
 
 ANSWERED_SENT = types_pb2.AnsweredQuery(
@@ -176,6 +181,7 @@ ANSWERED_SENT = types_pb2.AnsweredQuery(
     rerank=types_pb2.RerankOptions(
         candidate_count=20, subset=True, passes=2, timeout=Duration(nanos=500_000_000), seed=0
     ),
+    ranker=types_pb2.RANKER_BLEND,
 )
 ANSWERED = AnsweredQuery(
     embedding=(0.5, -0.25),
@@ -208,6 +214,7 @@ ANSWERED = AnsweredQuery(
     exact=True,
     budget_ms=900.5,
     rerank=Rerank(candidate_count=20, subset=True, reasons=False, passes=2, timeout_s=0.5, seed=0),
+    ranker="blend",
 )
 
 INFO_SENT = types_pb2.AnswerInfo(
@@ -276,6 +283,19 @@ INFO_SENT = types_pb2.AnswerInfo(
         output_token_count=80,
         price=0.25,
         violations=["link"],
+    ),
+    rating=types_pb2.RatingInfo(
+        prompt="rating@0123456789ab",
+        model="gemini/stub",
+        item_ids=["50", "9"],
+        ratings=[5.0, 2.5],
+        clamped_count=1,
+        llm_weight=0.75,
+        ranker_weight=0.25,
+        input_token_count=900,
+        output_token_count=40,
+        price=0.125,
+        violations=["clamped"],
     ),
 )
 INFO = AnswerInfo(
@@ -346,6 +366,18 @@ INFO = AnswerInfo(
         output_token_count=80,
         price=0.25,
         violations=("link",),
+    ),
+    rating=RatingInfo(
+        prompt="rating@0123456789ab",
+        model="gemini/stub",
+        ratings={"50": 5.0, "9": 2.5},
+        clamped_count=1,
+        llm_weight=0.75,
+        ranker_weight=0.25,
+        input_token_count=900,
+        output_token_count=40,
+        price=0.125,
+        violations=("clamped",),
     ),
 )
 

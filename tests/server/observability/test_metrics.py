@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Nearest, Options, Popular, SourceOptions
+from shortlist_server.funnel.rating import Rated
 from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.funnel.types import (
     Answer,
@@ -100,6 +101,16 @@ def test_what_was_wrong_with_orders_of_language_models_is_counted(generation: Ge
     found = samples(metrics)
     assert found["shortlist_rerank_violations_total", "foreign"] == 2
     assert found["shortlist_rerank_violations_total", "missing"] == 1
+
+
+def test_what_was_wrong_with_ratings_of_language_models_is_counted(generation: Generation) -> None:
+    answer = answer_of(generation, "u3", Options(limit=4))
+    metrics = Metrics()
+    for violations in (("clamped",), ("clamped", "foreign"), ()):
+        metrics.answered(replace(answer, rated=Rated(plan="", violations=violations)), "stable")
+    found = samples(metrics)
+    assert found["shortlist_rating_violations_total", "clamped"] == 2
+    assert found["shortlist_rating_violations_total", "foreign"] == 1
 
 
 def test_recall_is_shown_by_bucket() -> None:

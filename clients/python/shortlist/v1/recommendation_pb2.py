@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from shortlist.v1 import errors_pb2 as shortlist_dot_v1_dot_errors__pb2
 from shortlist.v1 import types_pb2 as shortlist_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shortlist/v1/recommendation.proto\x12\x0cshortlist.v1\x1a\x19shortlist/v1/errors.proto\x1a\x18shortlist/v1/types.proto\"\xcb\x04\n\x10RecommendRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x31\n\tretrieval\x18\x03 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12,\n\nexclusions\x18\x04 \x01(\x0b\x32\x18.shortlist.v1.Exclusions\x12\x12\n\nattributes\x18\x05 \x03(\t\x12I\n\x0eoutput_weights\x18\x06 \x03(\x0b\x32\x31.shortlist.v1.RecommendRequest.OutputWeightsEntry\x12\x0e\n\x06strict\x18\x07 \x01(\x08\x12$\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12,\n\x07sources\x18\t \x03(\x0b\x32\x1b.shortlist.v1.SourceOptions\x12\x31\n\tselection\x18\n \x01(\x0b\x32\x1e.shortlist.v1.SelectionOptions\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x0c \x01(\x08\x12\x14\n\x0cmin_revision\x18\r \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\x0e \x01(\t\x12+\n\x06rerank\x18\x0f \x01(\x0b\x32\x1b.shortlist.v1.RerankOptions\x1a\x34\n\x12OutputWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"d\n\x11RecommendResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"I\n\x16StreamRecommendRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.shortlist.v1.RecommendRequest\"n\n\x17StreamRecommendResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.shortlist.v1.RecommendResponse\x12\x12\n\nrefinement\x18\x02 \x01(\t\x12\x0c\n\x04last\x18\x03 \x01(\x08\"I\n\x15\x42\x61tchRecommendRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.shortlist.v1.RecommendRequest\"\x8f\x01\n\x16\x42\x61tchRecommendResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.shortlist.v1.RecommendResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.shortlist.v1.RowErrorH\x00\x42\x08\n\x06result\"\xbd\x01\n\x08RowError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x06reason\x18\x03 \x01(\x0e\x32\x19.shortlist.v1.ErrorReason\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.shortlist.v1.RowError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x02\n\x0fRetrieveRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\x31\n\tretrieval\x18\x02 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12,\n\nexclusions\x18\x03 \x01(\x0b\x32\x18.shortlist.v1.Exclusions\x12\x12\n\nattributes\x18\x04 \x03(\t\x12\x0e\n\x06strict\x18\x05 \x01(\x08\x12$\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.shortlist.v1.SourceOptions\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\t \x01(\x08\x12\x14\n\x0cmin_revision\x18\n \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\x0b \x01(\t\"c\n\x10RetrieveResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"\xca\x02\n\x0bRankRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12\x12\n\nattributes\x18\x04 \x03(\t\x12\x44\n\x0eoutput_weights\x18\x05 \x03(\x0b\x32,.shortlist.v1.RankRequest.OutputWeightsEntry\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12\x14\n\x0cmin_revision\x18\t \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\n \x01(\t\x1a\x34\n\x12OutputWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x0cRankResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\x12&\n\x04info\x18\x03 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"\xba\x02\n\x17\x46indSimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x31\n\tretrieval\x18\x03 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12\x19\n\x11\x65xcluded_item_ids\x18\x04 \x03(\t\x12\x12\n\nattributes\x18\x05 \x03(\t\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12$\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12\x14\n\x0cmin_revision\x18\t \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\n \x01(\t\x12,\n\nsimilarity\x18\x0b \x01(\x0e\x32\x18.shortlist.v1.Similarity\"k\n\x18\x46indSimilarItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo*W\n\nSimilarity\x12\x1a\n\x16SIMILARITY_UNSPECIFIED\x10\x00\x12\x18\n\x14SIMILARITY_EMBEDDING\x10\x01\x12\x13\n\x0fSIMILARITY_TEXT\x10\x02\x32\x93\x04\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.shortlist.v1.RecommendRequest\x1a\x1f.shortlist.v1.RecommendResponse\x12`\n\x0fStreamRecommend\x12$.shortlist.v1.StreamRecommendRequest\x1a%.shortlist.v1.StreamRecommendResponse0\x01\x12]\n\x0e\x42\x61tchRecommend\x12#.shortlist.v1.BatchRecommendRequest\x1a$.shortlist.v1.BatchRecommendResponse0\x01\x12I\n\x08Retrieve\x12\x1d.shortlist.v1.RetrieveRequest\x1a\x1e.shortlist.v1.RetrieveResponse\x12=\n\x04Rank\x12\x19.shortlist.v1.RankRequest\x1a\x1a.shortlist.v1.RankResponse\x12\x61\n\x10\x46indSimilarItems\x12%.shortlist.v1.FindSimilarItemsRequest\x1a&.shortlist.v1.FindSimilarItemsResponseBq\n\x10\x64\x65v.shortlist.v1B\x13RecommendationProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!shortlist/v1/recommendation.proto\x12\x0cshortlist.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19shortlist/v1/errors.proto\x1a\x18shortlist/v1/types.proto\"\xcb\x04\n\x10RecommendRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x31\n\tretrieval\x18\x03 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12,\n\nexclusions\x18\x04 \x01(\x0b\x32\x18.shortlist.v1.Exclusions\x12\x12\n\nattributes\x18\x05 \x03(\t\x12I\n\x0eoutput_weights\x18\x06 \x03(\x0b\x32\x31.shortlist.v1.RecommendRequest.OutputWeightsEntry\x12\x0e\n\x06strict\x18\x07 \x01(\x08\x12$\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12,\n\x07sources\x18\t \x03(\x0b\x32\x1b.shortlist.v1.SourceOptions\x12\x31\n\tselection\x18\n \x01(\x0b\x32\x1e.shortlist.v1.SelectionOptions\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x0c \x01(\x08\x12\x14\n\x0cmin_revision\x18\r \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\x0e \x01(\t\x12+\n\x06rerank\x18\x0f \x01(\x0b\x32\x1b.shortlist.v1.RerankOptions\x1a\x34\n\x12OutputWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"d\n\x11RecommendResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"I\n\x16StreamRecommendRequest\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1e.shortlist.v1.RecommendRequest\"n\n\x17StreamRecommendResponse\x12\x31\n\x08response\x18\x01 \x01(\x0b\x32\x1f.shortlist.v1.RecommendResponse\x12\x12\n\nrefinement\x18\x02 \x01(\t\x12\x0c\n\x04last\x18\x03 \x01(\x08\"I\n\x15\x42\x61tchRecommendRequest\x12\x30\n\x08requests\x18\x01 \x03(\x0b\x32\x1e.shortlist.v1.RecommendRequest\"\x8f\x01\n\x16\x42\x61tchRecommendResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.shortlist.v1.RecommendResponseH\x00\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x16.shortlist.v1.RowErrorH\x00\x42\x08\n\x06result\"\xbd\x01\n\x08RowError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12)\n\x06reason\x18\x03 \x01(\x0e\x32\x19.shortlist.v1.ErrorReason\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.shortlist.v1.RowError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xda\x02\n\x0fRetrieveRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\x31\n\tretrieval\x18\x02 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12,\n\nexclusions\x18\x03 \x01(\x0b\x32\x18.shortlist.v1.Exclusions\x12\x12\n\nattributes\x18\x04 \x03(\t\x12\x0e\n\x06strict\x18\x05 \x01(\x08\x12$\n\x06\x66ilter\x18\x06 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12,\n\x07sources\x18\x07 \x03(\x0b\x32\x1b.shortlist.v1.SourceOptions\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\t \x01(\x08\x12\x14\n\x0cmin_revision\x18\n \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\x0b \x01(\t\"c\n\x10RetrieveResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"\xa0\x03\n\x0bRankRequest\x12\"\n\x05query\x18\x01 \x01(\x0b\x32\x13.shortlist.v1.Query\x12\x10\n\x08item_ids\x18\x02 \x03(\t\x12\x19\n\x11\x65xcluded_item_ids\x18\x03 \x03(\t\x12\x12\n\nattributes\x18\x04 \x03(\t\x12\x44\n\x0eoutput_weights\x18\x05 \x03(\x0b\x32,.shortlist.v1.RankRequest.OutputWeightsEntry\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x0f\n\x07\x65xplain\x18\x07 \x01(\x08\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12\x14\n\x0cmin_revision\x18\t \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\n \x01(\t\x12$\n\x06ranker\x18\x0b \x01(\x0e\x32\x14.shortlist.v1.Ranker\x12.\n\x0bllm_timeout\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x1a\x34\n\x12OutputWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"y\n\x0cRankResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\x12&\n\x04info\x18\x03 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo\"\xba\x02\n\x17\x46indSimilarItemsRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x31\n\tretrieval\x18\x03 \x01(\x0b\x32\x1e.shortlist.v1.RetrievalOptions\x12\x19\n\x11\x65xcluded_item_ids\x18\x04 \x03(\t\x12\x12\n\nattributes\x18\x05 \x03(\t\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12$\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x14.shortlist.v1.Filter\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12\x14\n\x0cmin_revision\x18\t \x01(\x03\x12\x14\n\x0c\x62undle_label\x18\n \x01(\t\x12,\n\nsimilarity\x18\x0b \x01(\x0e\x32\x18.shortlist.v1.Similarity\"k\n\x18\x46indSimilarItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.shortlist.v1.ScoredItem\x12&\n\x04info\x18\x02 \x01(\x0b\x32\x18.shortlist.v1.AnswerInfo*W\n\nSimilarity\x12\x1a\n\x16SIMILARITY_UNSPECIFIED\x10\x00\x12\x18\n\x14SIMILARITY_EMBEDDING\x10\x01\x12\x13\n\x0fSIMILARITY_TEXT\x10\x02\x32\x93\x04\n\x15RecommendationService\x12L\n\tRecommend\x12\x1e.shortlist.v1.RecommendRequest\x1a\x1f.shortlist.v1.RecommendResponse\x12`\n\x0fStreamRecommend\x12$.shortlist.v1.StreamRecommendRequest\x1a%.shortlist.v1.StreamRecommendResponse0\x01\x12]\n\x0e\x42\x61tchRecommend\x12#.shortlist.v1.BatchRecommendRequest\x1a$.shortlist.v1.BatchRecommendResponse0\x01\x12I\n\x08Retrieve\x12\x1d.shortlist.v1.RetrieveRequest\x1a\x1e.shortlist.v1.RetrieveResponse\x12=\n\x04Rank\x12\x19.shortlist.v1.RankRequest\x1a\x1a.shortlist.v1.RankResponse\x12\x61\n\x10\x46indSimilarItems\x12%.shortlist.v1.FindSimilarItemsRequest\x1a&.shortlist.v1.FindSimilarItemsResponseBq\n\x10\x64\x65v.shortlist.v1B\x13RecommendationProtoP\x01ZFgithub.com/shortlist-dev/shortlist/clients/go/shortlist/v1;shortlistv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,40 +41,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROWERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._loaded_options = None
   _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._serialized_options = b'8\001'
-  _globals['_SIMILARITY']._serialized_start=2728
-  _globals['_SIMILARITY']._serialized_end=2815
-  _globals['_RECOMMENDREQUEST']._serialized_start=105
-  _globals['_RECOMMENDREQUEST']._serialized_end=692
-  _globals['_RECOMMENDREQUEST_OUTPUTWEIGHTSENTRY']._serialized_start=640
-  _globals['_RECOMMENDREQUEST_OUTPUTWEIGHTSENTRY']._serialized_end=692
-  _globals['_RECOMMENDRESPONSE']._serialized_start=694
-  _globals['_RECOMMENDRESPONSE']._serialized_end=794
-  _globals['_STREAMRECOMMENDREQUEST']._serialized_start=796
-  _globals['_STREAMRECOMMENDREQUEST']._serialized_end=869
-  _globals['_STREAMRECOMMENDRESPONSE']._serialized_start=871
-  _globals['_STREAMRECOMMENDRESPONSE']._serialized_end=981
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=983
-  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1056
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1059
-  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1202
-  _globals['_ROWERROR']._serialized_start=1205
-  _globals['_ROWERROR']._serialized_end=1394
-  _globals['_ROWERROR_METADATAENTRY']._serialized_start=1347
-  _globals['_ROWERROR_METADATAENTRY']._serialized_end=1394
-  _globals['_RETRIEVEREQUEST']._serialized_start=1397
-  _globals['_RETRIEVEREQUEST']._serialized_end=1743
-  _globals['_RETRIEVERESPONSE']._serialized_start=1745
-  _globals['_RETRIEVERESPONSE']._serialized_end=1844
-  _globals['_RANKREQUEST']._serialized_start=1847
-  _globals['_RANKREQUEST']._serialized_end=2177
-  _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._serialized_start=640
-  _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._serialized_end=692
-  _globals['_RANKRESPONSE']._serialized_start=2179
-  _globals['_RANKRESPONSE']._serialized_end=2300
-  _globals['_FINDSIMILARITEMSREQUEST']._serialized_start=2303
-  _globals['_FINDSIMILARITEMSREQUEST']._serialized_end=2617
-  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_start=2619
-  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_end=2726
-  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2818
-  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3349
+  _globals['_SIMILARITY']._serialized_start=2846
+  _globals['_SIMILARITY']._serialized_end=2933
+  _globals['_RECOMMENDREQUEST']._serialized_start=137
+  _globals['_RECOMMENDREQUEST']._serialized_end=724
+  _globals['_RECOMMENDREQUEST_OUTPUTWEIGHTSENTRY']._serialized_start=672
+  _globals['_RECOMMENDREQUEST_OUTPUTWEIGHTSENTRY']._serialized_end=724
+  _globals['_RECOMMENDRESPONSE']._serialized_start=726
+  _globals['_RECOMMENDRESPONSE']._serialized_end=826
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_start=828
+  _globals['_STREAMRECOMMENDREQUEST']._serialized_end=901
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_start=903
+  _globals['_STREAMRECOMMENDRESPONSE']._serialized_end=1013
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_start=1015
+  _globals['_BATCHRECOMMENDREQUEST']._serialized_end=1088
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_start=1091
+  _globals['_BATCHRECOMMENDRESPONSE']._serialized_end=1234
+  _globals['_ROWERROR']._serialized_start=1237
+  _globals['_ROWERROR']._serialized_end=1426
+  _globals['_ROWERROR_METADATAENTRY']._serialized_start=1379
+  _globals['_ROWERROR_METADATAENTRY']._serialized_end=1426
+  _globals['_RETRIEVEREQUEST']._serialized_start=1429
+  _globals['_RETRIEVEREQUEST']._serialized_end=1775
+  _globals['_RETRIEVERESPONSE']._serialized_start=1777
+  _globals['_RETRIEVERESPONSE']._serialized_end=1876
+  _globals['_RANKREQUEST']._serialized_start=1879
+  _globals['_RANKREQUEST']._serialized_end=2295
+  _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._serialized_start=672
+  _globals['_RANKREQUEST_OUTPUTWEIGHTSENTRY']._serialized_end=724
+  _globals['_RANKRESPONSE']._serialized_start=2297
+  _globals['_RANKRESPONSE']._serialized_end=2418
+  _globals['_FINDSIMILARITEMSREQUEST']._serialized_start=2421
+  _globals['_FINDSIMILARITEMSREQUEST']._serialized_end=2735
+  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_start=2737
+  _globals['_FINDSIMILARITEMSRESPONSE']._serialized_end=2844
+  _globals['_RECOMMENDATIONSERVICE']._serialized_start=2936
+  _globals['_RECOMMENDATIONSERVICE']._serialized_end=3467
 # @@protoc_insertion_point(module_scope)

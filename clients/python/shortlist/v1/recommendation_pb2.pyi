@@ -6,6 +6,7 @@ isort:skip_file
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -488,6 +489,8 @@ class RankRequest(google.protobuf.message.Message):
     DEBUG_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
     BUNDLE_LABEL_FIELD_NUMBER: builtins.int
+    RANKER_FIELD_NUMBER: builtins.int
+    LLM_TIMEOUT_FIELD_NUMBER: builtins.int
     strict: builtins.bool
     """Whether unknown features, items and attributes are refused with INVALID_ARGUMENT instead of being listed.
     Default false.
@@ -502,6 +505,8 @@ class RankRequest(google.protobuf.message.Message):
     """Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
     share of the users, always the same ones, else the stable bundle.
     """
+    ranker: shortlist.v1.types_pb2.Ranker.ValueType
+    """Whose word the items are scored by. Unspecified means the bundle's ranker."""
     @property
     def query(self) -> shortlist.v1.types_pb2.Query:
         """Whom or what the items should suit. Required."""
@@ -510,7 +515,7 @@ class RankRequest(google.protobuf.message.Message):
     def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of the items to score, 1..4,096, each 1..256 bytes of UTF-8. Repeated ids count once. Unknown ids are listed
         in `RankResponse.unknown_item_ids` (refused when strict), the rest is answered. Items that the user has seen are
-        scored like any other.
+        scored like any other. 1..50 where `ranker` asks a language model.
         """
 
     @property
@@ -527,6 +532,12 @@ class RankRequest(google.protobuf.message.Message):
         magnitude. Outputs not named here have the weight 0. Empty means the bundle's own weights.
         """
 
+    @property
+    def llm_timeout(self) -> google.protobuf.duration_pb2.Duration:
+        """Longest wait for the language model, where `ranker` asks one, more than 0. Absent means as long as the server's share of
+        the time budget lasts, which is the longest in any case.
+        """
+
     def __init__(
         self,
         *,
@@ -540,9 +551,11 @@ class RankRequest(google.protobuf.message.Message):
         debug: builtins.bool = ...,
         min_revision: builtins.int = ...,
         bundle_label: builtins.str = ...,
+        ranker: shortlist.v1.types_pb2.Ranker.ValueType = ...,
+        llm_timeout: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "strict", b"strict"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["llm_timeout", b"llm_timeout", "query", b"query"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attributes", b"attributes", "bundle_label", b"bundle_label", "debug", b"debug", "excluded_item_ids", b"excluded_item_ids", "explain", b"explain", "item_ids", b"item_ids", "llm_timeout", b"llm_timeout", "min_revision", b"min_revision", "output_weights", b"output_weights", "query", b"query", "ranker", b"ranker", "strict", b"strict"]) -> None: ...
 
 global___RankRequest = RankRequest
 
@@ -557,7 +570,9 @@ class RankResponse(google.protobuf.message.Message):
     INFO_FIELD_NUMBER: builtins.int
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[shortlist.v1.types_pb2.ScoredItem]:
-        """The known items among those asked for, best first. Ordered by retrieval score where the bundle has no ranker."""
+        """The known items among those asked for, best first. Ordered by retrieval score where the bundle has no ranker, and none
+        other has scored them.
+        """
 
     @property
     def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:

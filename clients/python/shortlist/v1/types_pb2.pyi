@@ -69,6 +69,44 @@ VALUE_TYPE_BOOL_LIST: ValueType.ValueType  # 8
 """List of truth values."""
 global___ValueType = ValueType
 
+class _Ranker:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RankerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Ranker.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RANKER_UNSPECIFIED: _Ranker.ValueType  # 0
+    """Means RANKER_BUNDLE."""
+    RANKER_BUNDLE: _Ranker.ValueType  # 1
+    """The bundle's ranker."""
+    RANKER_LLM: _Ranker.ValueType  # 2
+    """A language model, which predicts the user's rating of each item, 1..5, by those he has given: `ScoredItem.llm_rating`, which
+    is the score. Where it does not answer in time, or does not rate these items and no others, the bundle's scores stand, and
+    `AnswerInfo.degraded` says why.
+    """
+    RANKER_BLEND: _Ranker.ValueType  # 3
+    """Both: the score is the sum of both, each times its weight (section `rating` of the server's configuration). Else like
+    RANKER_LLM.
+    """
+
+class Ranker(_Ranker, metaclass=_RankerEnumTypeWrapper):
+    """Whose word items are scored by."""
+
+RANKER_UNSPECIFIED: Ranker.ValueType  # 0
+"""Means RANKER_BUNDLE."""
+RANKER_BUNDLE: Ranker.ValueType  # 1
+"""The bundle's ranker."""
+RANKER_LLM: Ranker.ValueType  # 2
+"""A language model, which predicts the user's rating of each item, 1..5, by those he has given: `ScoredItem.llm_rating`, which
+is the score. Where it does not answer in time, or does not rate these items and no others, the bundle's scores stand, and
+`AnswerInfo.degraded` says why.
+"""
+RANKER_BLEND: Ranker.ValueType  # 3
+"""Both: the score is the sum of both, each times its weight (section `rating` of the server's configuration). Else like
+RANKER_LLM.
+"""
+global___Ranker = Ranker
+
 class _DegradedReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -1296,11 +1334,14 @@ class ScoredItem(google.protobuf.message.Message):
     MODEL_INPUTS_FIELD_NUMBER: builtins.int
     RERANK_POSITION_FIELD_NUMBER: builtins.int
     RERANK_REASON_FIELD_NUMBER: builtins.int
+    LLM_RATING_FIELD_NUMBER: builtins.int
+    LLM_RATING_CLAMPED_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Id of the item."""
     score: builtins.float
     """The score by which the answer is ordered, higher is better; ties are broken by the item's row in the bundle.
-    The ranking score where the item was ranked, else the retrieval score. A language model changes the order, not the score.
+    The ranking score where the item was ranked, else the retrieval score. A language model that re-ranks changes the order, not
+    the score; one that predicts ratings (`RankRequest.ranker`) gives the score, or a part of it.
     """
     retrieval_score: builtins.float
     """Similarity of query and item embedding in the bundle's metric, higher is better: inner product, cosine (-1..1), or
@@ -1331,6 +1372,12 @@ class ScoredItem(google.protobuf.message.Message):
     """What the language model says of why the item suits, at most 240 characters of one line: untrusted text. Empty where it was
     not asked, and where what it said was not fit to be shown.
     """
+    llm_rating: builtins.float
+    """The rating that a language model predicts for the user, 1..5. Absent where it was not asked, or its ratings were not
+    taken.
+    """
+    llm_rating_clamped: builtins.bool
+    """Whether the model said a number outside of 1..5, of which `llm_rating` is the nearest bound."""
     @property
     def attributes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Value]:
         """The requested attributes by name. An attribute that this item has no value for is absent."""
@@ -1370,13 +1417,17 @@ class ScoredItem(google.protobuf.message.Message):
         model_inputs: collections.abc.Mapping[builtins.str, global___Value] | None = ...,
         rerank_position: builtins.int | None = ...,
         rerank_reason: builtins.str = ...,
+        llm_rating: builtins.float | None = ...,
+        llm_rating_clamped: builtins.bool = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "candidate_position", b"candidate_position", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "id", b"id", "model_inputs", b"model_inputs", "other_sources", b"other_sources", "outputs", b"outputs", "ranking_position", b"ranking_position", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "rerank_reason", b"rerank_reason", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_llm_rating", b"_llm_rating", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "llm_rating", b"llm_rating", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "retrieval_score", b"retrieval_score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_diversity_position", b"_diversity_position", "_exploration_position", b"_exploration_position", "_llm_rating", b"_llm_rating", "_ranking_score", b"_ranking_score", "_rerank_position", b"_rerank_position", "_retrieval_score", b"_retrieval_score", "attributes", b"attributes", "candidate_position", b"candidate_position", "diversity_position", b"diversity_position", "exploration_position", b"exploration_position", "id", b"id", "llm_rating", b"llm_rating", "llm_rating_clamped", b"llm_rating_clamped", "model_inputs", b"model_inputs", "other_sources", b"other_sources", "outputs", b"outputs", "ranking_position", b"ranking_position", "ranking_score", b"ranking_score", "rerank_position", b"rerank_position", "rerank_reason", b"rerank_reason", "retrieval_score", b"retrieval_score", "score", b"score", "source", b"source", "source_position", b"source_position"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_diversity_position", b"_diversity_position"]) -> typing.Literal["diversity_position"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_exploration_position", b"_exploration_position"]) -> typing.Literal["exploration_position"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_llm_rating", b"_llm_rating"]) -> typing.Literal["llm_rating"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_ranking_score", b"_ranking_score"]) -> typing.Literal["ranking_score"] | None: ...
     @typing.overload
@@ -1430,6 +1481,7 @@ class AnswerInfo(google.protobuf.message.Message):
     CATALOG_REVISION_FIELD_NUMBER: builtins.int
     BUNDLE_LABEL_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
+    RATING_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """Id of the request: the caller's `x-request-id` metadata where it was sent and has at most 128 characters, else made
     by the server. Errors carry it as `x-request-id` in the trailing metadata.
@@ -1484,6 +1536,10 @@ class AnswerInfo(google.protobuf.message.Message):
     def rerank(self) -> global___RerankInfo:
         """What the language model was asked, and what it cost. Absent where it was not asked."""
 
+    @property
+    def rating(self) -> global___RatingInfo:
+        """What the language model was asked that predicts ratings (`Rank`), and what it cost. Absent where it was not asked."""
+
     def __init__(
         self,
         *,
@@ -1503,9 +1559,10 @@ class AnswerInfo(google.protobuf.message.Message):
         catalog_revision: builtins.int = ...,
         bundle_label: builtins.str = ...,
         rerank: global___RerankInfo | None = ...,
+        rating: global___RatingInfo | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "rerank", b"rerank", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "bundle_label", b"bundle_label", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "request_id", b"request_id", "rerank", b"rerank", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "match_count", b"match_count", "rating", b"rating", "rerank", b"rerank", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_match_count", b"_match_count", "_seed", b"_seed", "answered_query", b"answered_query", "bundle", b"bundle", "bundle_label", b"bundle_label", "catalog_revision", b"catalog_revision", "cold_start", b"cold_start", "cold_start_basis", b"cold_start_basis", "degraded", b"degraded", "match_count", b"match_count", "model_inputs", b"model_inputs", "rating", b"rating", "request_id", b"request_id", "rerank", b"rerank", "seed", b"seed", "shortfall_reason", b"shortfall_reason", "sources", b"sources", "stages", b"stages", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_match_count", b"_match_count"]) -> typing.Literal["match_count"] | None: ...
     @typing.overload
@@ -1576,6 +1633,74 @@ class RerankInfo(google.protobuf.message.Message):
 global___RerankInfo = RerankInfo
 
 @typing.final
+class RatingInfo(google.protobuf.message.Message):
+    """What a language model was asked that predicts ratings."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: builtins.int
+    MODEL_FIELD_NUMBER: builtins.int
+    ITEM_IDS_FIELD_NUMBER: builtins.int
+    RATINGS_FIELD_NUMBER: builtins.int
+    CLAMPED_COUNT_FIELD_NUMBER: builtins.int
+    LLM_WEIGHT_FIELD_NUMBER: builtins.int
+    RANKER_WEIGHT_FIELD_NUMBER: builtins.int
+    INPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    OUTPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    VIOLATIONS_FIELD_NUMBER: builtins.int
+    prompt: builtins.str
+    """Name and version of the prompt: `rating@` and the first 12 hexadecimal digits of the SHA-256 of its template."""
+    model: builtins.str
+    """Provider and model: `gemini/gemini-2.5-flash`."""
+    clamped_count: builtins.int
+    """How many of them were outside of 1..5, and are at its bounds now."""
+    llm_weight: builtins.float
+    """What a predicted rating counts in `ScoredItem.score`."""
+    ranker_weight: builtins.float
+    """What `ScoredItem.ranking_score` counts in it; 0 where `ranker` was RANKER_LLM, or the items were not ranked."""
+    input_token_count: builtins.int
+    """Tokens that it read and wrote for this request; 0 where the provider does not say, and where the answer was kept from
+    another request.
+    """
+    output_token_count: builtins.int
+    """See `input_token_count`."""
+    price: builtins.float
+    """What this request cost by the server's configured prices, in their currency; 0 where it has none."""
+    @property
+    def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of the items that it rated, in the order in which it was shown them. Empty where its ratings were not taken."""
+
+    @property
+    def ratings(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
+        """Their ratings, 1..5, parallel to `item_ids`."""
+
+    @property
+    def violations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What was wrong with its answer, each once, by name: `foreign`, `duplicate`, `missing`, `shape`, for which it was not taken;
+        `clamped`.
+        """
+
+    def __init__(
+        self,
+        *,
+        prompt: builtins.str = ...,
+        model: builtins.str = ...,
+        item_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        ratings: collections.abc.Iterable[builtins.float] | None = ...,
+        clamped_count: builtins.int = ...,
+        llm_weight: builtins.float = ...,
+        ranker_weight: builtins.float = ...,
+        input_token_count: builtins.int = ...,
+        output_token_count: builtins.int = ...,
+        price: builtins.float = ...,
+        violations: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clamped_count", b"clamped_count", "input_token_count", b"input_token_count", "item_ids", b"item_ids", "llm_weight", b"llm_weight", "model", b"model", "output_token_count", b"output_token_count", "price", b"price", "prompt", b"prompt", "ranker_weight", b"ranker_weight", "ratings", b"ratings", "violations", b"violations"]) -> None: ...
+
+global___RatingInfo = RatingInfo
+
+@typing.final
 class Degradation(google.protobuf.message.Message):
     """Something that was left out of an answer."""
 
@@ -1586,7 +1711,7 @@ class Degradation(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int
     stage: builtins.str
-    """Name of the stage: `retrieval` for a source, `rerank`, `diversity`, ..."""
+    """Name of the stage: `retrieval` for a source, `rerank`, `rating`, `diversity`, ..."""
     source: builtins.str
     """Name of the source. Empty where it is not about a source."""
     reason: global___DegradedReason.ValueType
@@ -1701,6 +1826,7 @@ class AnsweredQuery(google.protobuf.message.Message):
     BUDGET_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     RERANK_FIELD_NUMBER: builtins.int
+    RANKER_FIELD_NUMBER: builtins.int
     embedding_source: builtins.str
     """How the embedding came about: `two_tower`, `history`, `items`, `embedding`; `popularity` or `text` where there was
     none.
@@ -1717,6 +1843,8 @@ class AnsweredQuery(google.protobuf.message.Message):
     """Whether every item was to be compared."""
     text: builtins.str
     """The text that was searched for, as it was read. Empty where there was none."""
+    ranker: global___Ranker.ValueType
+    """Whose word the items were to be scored by. Only of `Rank`."""
     @property
     def embedding(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
         """The query embedding. Empty where there was none."""
@@ -1767,9 +1895,10 @@ class AnsweredQuery(google.protobuf.message.Message):
         budget: google.protobuf.duration_pb2.Duration | None = ...,
         text: builtins.str = ...,
         rerank: global___RerankOptions | None = ...,
+        ranker: global___Ranker.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["budget", b"budget", "rerank", b"rerank", "selection", b"selection"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "rerank", b"rerank", "selection", b"selection", "sources", b"sources", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["budget", b"budget", "ef", b"ef", "embedding", b"embedding", "embedding_source", b"embedding_source", "exact", b"exact", "excluded_item_count", b"excluded_item_count", "features", b"features", "filter", b"filter", "history_item_ids", b"history_item_ids", "limit", b"limit", "output_weights", b"output_weights", "ranker", b"ranker", "rerank", b"rerank", "selection", b"selection", "sources", b"sources", "text", b"text"]) -> None: ...
 
 global___AnsweredQuery = AnsweredQuery
 
@@ -1855,7 +1984,8 @@ class StageReport(google.protobuf.message.Message):
     PLAN_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the stage: `admission` (from the request's arrival: its checks, and waiting its turn), `query`, `retrieval`,
-    `ranking`, `rerank` and `diversity` (only where asked for), `select`, `response` (writing the items and their attributes).
+    `ranking`, `rating`, `rerank` and `diversity` (only where asked for), `select`, `response` (writing the items and their
+    attributes).
     """
     items_in: builtins.int
     """Number of items that entered the stage. For `retrieval` the size of the catalogue; 0 for stages before it."""

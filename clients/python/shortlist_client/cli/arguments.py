@@ -18,6 +18,7 @@ from shortlist_client.cli.options import (
     add_label,
     add_limit,
     add_query,
+    add_ranker,
     add_rerank,
     add_retrieval,
     add_selection,
@@ -75,6 +76,7 @@ _RANK_EPILOG = """\
 examples:
   shortlist rank 50 181 172 --user 42             what this user would think of three items
   shortlist rank 181 172 --items 50               which of two is more like a third
+  shortlist rank 50 181 --user 42 --ranker llm    the same, as a language model predicts it
 """
 
 _SIMILAR_EPILOG = """\
@@ -258,6 +260,7 @@ def _add_rank(subparsers: Any) -> None:
     parser.set_defaults(run=commands.rank)
     parser.add_argument("ranked", nargs="+", metavar="ID", help="items to score, 1..4,096")
     add_query(parser)
+    add_ranker(parser)
     add_explain(parser)
     add_debug(parser)
     add_answer(parser)

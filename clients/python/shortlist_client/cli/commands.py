@@ -128,6 +128,7 @@ def rank(options: Namespace) -> str:
             asked.query,
             context=asked.context,
             item_ids=options.ranked,
+            ranker=options.ranker,
             attributes=options.attributes,
             strict=options.strict,
             explain=options.explain,

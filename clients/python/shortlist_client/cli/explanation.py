@@ -32,6 +32,7 @@ def answered_lines(query: AnsweredQuery) -> list[str]:
         "weights": _pairs(query.output_weights),
         "selection": _selection(query.selection),
         **({} if query.rerank is None else {"rerank": _rerank(query.rerank)}),
+        **({"ranker": query.ranker} if query.ranker else {}),
         "search": _search(query),
         "budget": f"{query.budget_ms:.1f} ms",
     }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import Any, get_args
 
 from shortlist_client.cli import notation
+from shortlist_client.options import Ranker
 
 TIMEOUT_S = 5.0
 """A person at a terminal rather waits for a first, cold answer than reads an error."""
@@ -188,6 +189,16 @@ def add_rerank(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--passes", type=int, metavar="N", help="with --rerank: ask it 1..2 times (default 1)"
+    )
+
+
+def add_ranker(parser: argparse.ArgumentParser) -> None:
+    """Add whose word items are scored by."""
+    parser.add_argument(
+        "--ranker",
+        choices=get_args(Ranker),
+        help="whose word they are scored by: the bundle's ranker (default), a language model that "
+        "predicts ratings, or a blend of both",
     )
 
 

@@ -173,10 +173,21 @@ def _columns(items: Sequence[ScoredItem]) -> list[Column]:
             _number_column(name, [item.outputs.get(name) for item in items])
             for name in output_names
         ),
+        *_rating_columns(items),
         _number_column("retrieval", [item.retrieval_score for item in items]),
         Column(title="source", cells=list(map(_sources_of, items))),
         *_reason_columns(items),
     ]
+
+
+def _rating_columns(items: Sequence[ScoredItem]) -> list[Column]:
+    if all(item.llm_rating is None for item in items):
+        return []
+    cells = [
+        "" if item.llm_rating is None else f"{item.llm_rating:g}{'!' * item.llm_rating_clamped}"
+        for item in items
+    ]
+    return [Column(title="llm", cells=cells, numeric=True)]
 
 
 def _reason_columns(items: Sequence[ScoredItem]) -> list[Column]:
@@ -227,10 +238,14 @@ def _notes(info: AnswerInfo, *, item_count: int) -> list[str]:
         notes.append(printable(f"degraded: {what} left out, {why}"))
     if info.seed is not None:
         notes.append(f"seed of the draw: {info.seed}")
-    if (rerank := info.rerank) is not None:
-        tokens = rerank.input_token_count + rerank.output_token_count
-        said = f"{rerank.model}, prompt {rerank.prompt}, {tokens:,} tokens, price {rerank.price:g}"
+    for asked in (info.rerank, info.rating):
+        if asked is None:
+            continue
+        tokens = asked.input_token_count + asked.output_token_count
+        said = f"{asked.model}, prompt {asked.prompt}, {tokens:,} tokens, price {asked.price:g}"
         notes.append(printable(f"language model: {said}"))
+    if info.rating is not None and info.rating.clamped_count:
+        notes.append("!: the language model said a number outside of 1..5")
     for warning in info.warnings:
         more = warning.subject_count - len(warning.subjects)
         subjects = _sample(warning.subjects, more=more)

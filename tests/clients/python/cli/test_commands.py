@@ -117,7 +117,7 @@ def test_the_other_commands_call_their_methods(
     options = "--exact --candidates 9 --exclude 1 --strict"
     assert shortlist("retrieve", "--items", "50", "181", *options.split()) == 0
     assert shortlist("similar", "50", "--limit", "3", *options.split()) == 0
-    assert shortlist("rank", "1", "2", "--user", "42", "--strict") == 0
+    assert shortlist("rank", "1", "2", "--user", "42", "--strict", "--ranker", "blend") == 0
     retrieval = types_pb2.RetrievalOptions(candidate_count=9, exact=True)
     retrieve, similar, rank = (call.request for call in fake_server.received)
     assert retrieve == recommendation_pb2.RetrieveRequest(
@@ -139,6 +139,7 @@ def test_the_other_commands_call_their_methods(
         query=types_pb2.Query(user=types_pb2.UserQuery(id="42")),
         item_ids=["1", "2"],
         attributes=["*"],
+        ranker=types_pb2.RANKER_BLEND,
         strict=True,
     )
 

@@ -172,6 +172,27 @@ def test_rank_names_the_items_that_are_unknown(
     assert "unknown items: x, y" in capsys.readouterr().out.splitlines()
 
 
+def test_predicted_ratings_are_shown_with_a_mark_where_they_are_clamped(
+    shortlist: Callable[..., int], fake_server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = [
+        types_pb2.ScoredItem(id="9", score=5, llm_rating=5, llm_rating_clamped=True),
+        types_pb2.ScoredItem(id="50", score=2.5, llm_rating=2.5),
+    ]
+    told = types_pb2.RatingInfo(
+        prompt="rating@1", model="gemini/x", clamped_count=1, input_token_count=1_200
+    )
+    info = types_pb2.AnswerInfo(rating=told)
+    fake_server.script(recommendation_pb2.RankResponse(items=items, info=info))
+    assert shortlist("rank", "50", "9", "--user", "42", "--ranker", "llm") == 0
+    header, first, second, *rest = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["#", "id", "score", "llm"]
+    assert first.split()[:4] == ["1", "9", "5.0000", "5!"]
+    assert second.split()[:4] == ["2", "50", "2.5000", "2.5"]
+    assert "language model: gemini/x, prompt rating@1, 1,200 tokens, price 0" in rest
+    assert "!: the language model said a number outside of 1..5" in rest
+
+
 def test_info_describes_the_bundle(
     shortlist: Callable[..., int], fake_server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
