@@ -29,11 +29,13 @@ EXAMPLES = """examples:
   shortlist-server replay build/requests --bundle build/demo/bundle --bundle build/next/bundle
   shortlist-server make-key --name shop --scopes recommend >> keys.toml
   shortlist-server health --target 127.0.0.1:8500
+  shortlist-server prewarm --users users.txt --target 127.0.0.1:8500
   SHORTLIST_SERVER_COMPUTE_THREADS=4 shortlist-server serve --config server.toml
 
 Settings come from the defaults, then the TOML file, then SHORTLIST_SERVER_* environment variables,
 then flags; `shortlist-server show-config` prints what they come to. Exit codes: 0 stopped as asked,
-1 could not serve or replay, 2 usage, 3 a replay came out worse than --fail-on allows.
+1 could not serve or replay, 2 usage, 3 a replay came out worse than --fail-on allows, or not all
+users were asked for by prewarm.
 """
 
 
@@ -44,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         from shortlist_server import health
 
         return health.main(arguments[1:])
+    if arguments[:1] == ["prewarm"]:
+        from shortlist_server import prewarm
+
+        return prewarm.main(arguments[1:])
     # One thread for each matrix product: parallelism comes from requests. Must be set before numpy
     # is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -106,8 +112,9 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
             )
     _add_replay(commands)
     _add_make_key(commands)
-    # For the list of commands alone: it has a parser of its own, see `main`.
+    # For the list of commands alone: they have parsers of their own, see `main`.
     commands.add_parser("health", help="ask a running server for its health")
+    commands.add_parser("prewarm", help="have a running server ask its language model beforehand")
     return parser
 
 

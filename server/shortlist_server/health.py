@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import grpc
 
-from shortlist_server.errors import ConfigError, MissingExtra, ShortlistError
+from shortlist_server.errors import MissingExtra, ShortlistError
+from shortlist_server.target import add_target, channel_options, seconds, tls_credentials
 
 DESCRIPTION = "Ask a running server for its health."
 EPILOG = """examples:
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
             parsed.target,
             service=parsed.service,
             timeout_s=parsed.timeout_s,
-            credentials=_credentials(parsed),
+            credentials=tls_credentials(parsed),
             server_name=parsed.server_name,
         )
     except ShortlistError as error:
@@ -68,9 +68,7 @@ def ask(
         from grpc_health.v1 import health_pb2, health_pb2_grpc
     except ImportError as error:
         raise MissingExtra(feature="the health command", extra="server") from error
-    options: list[tuple[str, str | int]] = [("grpc.enable_retries", 0)]
-    if server_name is not None:
-        options.append(("grpc.ssl_target_name_override", server_name))
+    options = channel_options(server_name)
     channel = (
         grpc.insecure_channel(target, options)
         if credentials is None
@@ -95,12 +93,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
-        "--target",
-        default="127.0.0.1:8500",
-        metavar="HOST:PORT",
-        help="the server (default %(default)s)",
-    )
+    add_target(made)
     made.add_argument(
         "--service",
         default="",
@@ -109,60 +102,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--timeout-s",
-        type=_seconds,
+        type=seconds,
         default=2.0,
         metavar="SECONDS",
         help="how long it may take (default %(default)g)",
     )
-    made.add_argument(
-        "--ca-file",
-        type=Path,
-        metavar="PEM",
-        help="speak TLS, and trust the certificates in this file: the server's own, or those of "
-        "its authority",
-    )
-    made.add_argument(
-        "--server-name",
-        metavar="NAME",
-        help="the name that the certificate carries, where the target is another",
-    )
-    made.add_argument(
-        "--certificate-file", type=Path, metavar="PEM", help="the certificate to show"
-    )
-    made.add_argument("--key-file", type=Path, metavar="PEM", help="its private key")
     return made
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= 3_600:
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, up to 3600, got {text!r}")
-    return seconds
-
-
-def _credentials(parsed: argparse.Namespace) -> grpc.ChannelCredentials | None:
-    """Return the credentials of TLS; None for plain text.
-
-    Raises:
-        ConfigError: a file cannot be read, or one is missing beside another.
-    """
-    if parsed.ca_file is None:
-        for name in ("certificate_file", "key_file", "server_name"):
-            if getattr(parsed, name) is not None:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--ca-file: expected a file beside --{flag}, got none")
-        return None
-    if (parsed.certificate_file is None) != (parsed.key_file is None):
-        missing = "certificate" if parsed.certificate_file is None else "key"
-        raise ConfigError(f"--{missing}-file: expected a file beside the other, got none")
-    try:
-        ca, key, certificate = (
-            None if file is None else file.read_bytes()
-            for file in (parsed.ca_file, parsed.key_file, parsed.certificate_file)
-        )
-    except OSError as error:
-        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
-    return grpc.ssl_channel_credentials(ca, key, certificate)
