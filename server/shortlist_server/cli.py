@@ -111,6 +111,7 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
                 ),
             )
     _add_replay(commands)
+    _add_evaluate_rerank(commands)
     _add_make_key(commands)
     # For the list of commands alone: they have parsers of their own, see `main`.
     commands.add_parser("health", help="ask a running server for its health")
@@ -159,6 +160,41 @@ def _add_replay(commands: Any) -> None:
         choices=("different", "reordered"),
         help="exit with 3 if a request comes out so, or worse; errors always count",
     )
+
+
+def _add_evaluate_rerank(commands: Any) -> None:
+    text = "measure by logged requests what a language model's orders changed"
+    command = commands.add_parser("evaluate-rerank", help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=_evaluate_rerank)
+    command.add_argument(
+        "log", type=Path, metavar="LOG", help="the folder that was `request_log`, or one file of it"
+    )
+    command.add_argument(
+        "--bundle", type=Path, metavar="FOLDER", help="the bundle that answered them"
+    )
+    command.add_argument(
+        "--config", type=Path, metavar="FILE", help="a TOML file with the settings of the server"
+    )
+    command.add_argument(
+        "--next",
+        type=Path,
+        metavar="FILE",
+        help="CSV of what users did next: user_id, item_id, and time where it is known (default: "
+        "what histories of later requests say)",
+    )
+    command.add_argument(
+        "--k", type=_count, default=10, metavar="N", help="items of a list that count (default 10)"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="where the report goes: `rerank.lift_report`"
+    )
+    command.add_argument(
+        "--salt-file",
+        type=Path,
+        metavar="FILE",
+        help="the secret of a log written with `request_log_users = hash`",
+    )
+    command.add_argument("--json", action="store_true", help="print what was measured as JSON")
 
 
 def _add_make_key(commands: Any) -> None:
@@ -306,6 +342,12 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
         )
     tolerated = Outcome.REORDERED if parsed.fail_on == "different" else Outcome.IDENTICAL
     return 3 if tally.is_worse_than(tolerated) else 0
+
+
+def _evaluate_rerank(config: Any, parsed: argparse.Namespace) -> int:
+    from shortlist_server.replay import evaluate_rerank
+
+    return evaluate_rerank.run(config, parsed)
 
 
 def _show_config(config: Any, parsed: argparse.Namespace) -> int:

@@ -22,6 +22,20 @@ class RerankConfig(BaseModel):
     history_count: int = Field(default=20, ge=1, le=200)
     """Most events of the user's history that it is shown: the newest. Changes answers."""
 
+    lift_report: Path | None = None
+    """File that `shortlist-server evaluate-rerank` writes, read again when it changes: a model with
+    a version of the prompt that by it makes lists worse is not asked. None, the default, switches
+    none off. Changes answers.
+    """
+
+    lift_confidence: float = Field(default=0.95, ge=0.5, lt=1)
+    """Confidence at which a lift must be negative; also that of the intervals that
+    `evaluate-rerank` writes. Changes answers.
+    """
+
+    lift_users_min: int = Field(default=100, ge=2, le=1_000_000_000)
+    """Least number of users that a lift must have been measured with. Changes answers."""
+
     prompt_file: Path | None = None
     """Template that goes before the bundle's own, see docs/reranking.md. None, the default, takes
     the bundle's, or else the package's. Changes answers.

@@ -133,6 +133,13 @@ class ServingProcess:
                 self.metrics, generation, self._compute, self._recorder, self._live, self._tracing
             )
         self.language_models = make_language_models(config, self.metrics)
+        reranker = make_reranker(config, self.language_models.llm)
+        if self.metrics is not None:
+            self.metrics.watch(
+                "rerank_arms_off",
+                "Language models, each with a prompt, that the lift report switches off.",
+                lambda: 0 if reranker is None else reranker.arms_off_count,
+            )
         self.server = build_server(
             config,
             loaded,
@@ -142,7 +149,7 @@ class ServingProcess:
             self._live,
             self._tracing,
             shared,
-            make_reranker(config, self.language_models.llm),
+            reranker,
             self.language_models.llm,
             make_rater(config, self.language_models.llm),
         )

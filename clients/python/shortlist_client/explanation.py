@@ -138,6 +138,8 @@ class DegradedReason(StrEnum):
     """There was no time, no money or no place among the calls under way left for it."""
     LLM_BLOCKED = "LLM_BLOCKED"
     """The provider's safety filter held its answer back."""
+    LLM_SWITCHED_OFF = "LLM_SWITCHED_OFF"
+    """By the server's lift report, this model with this prompt makes lists worse."""
     UNRECOGNIZED = "UNRECOGNIZED"
 
 

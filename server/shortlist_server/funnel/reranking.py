@@ -26,6 +26,7 @@ from shortlist_server.funnel.types import (
 
 OUTCOMES = {
     DegradedReason.LLM_TIMEOUT: Outcome.OUT_OF_TIME,
+    DegradedReason.LLM_SWITCHED_OFF: Outcome.SKIPPED,
 }
 """What becomes of the stage; where it is not here, it has failed."""
 

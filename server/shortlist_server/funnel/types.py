@@ -257,6 +257,7 @@ class DegradedReason(Enum):
     LLM_BREAKER_OPEN = "LLM_BREAKER_OPEN"
     LLM_BUDGET_EXCEEDED = "LLM_BUDGET_EXCEEDED"
     LLM_BLOCKED = "LLM_BLOCKED"
+    LLM_SWITCHED_OFF = "LLM_SWITCHED_OFF"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

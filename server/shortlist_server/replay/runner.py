@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -114,24 +114,45 @@ class Replayer:
         """Whether this bundle is the one that answered when the row was logged."""
         return row.bundle_sha256 == self._generation.bundle.sha256
 
-    def answer(self, row: LogRow) -> Replayed:
-        """Answer a logged request; a request that cannot be answered says why."""
-        method = _METHODS.get(row.kind)
-        if method is None:
-            return Replayed(error=f"kind: expected {', '.join(_METHODS)}, got {row.kind!r}")
-        request, info = method.message(), types_pb2.AnswerInfo()
+    def request(self, row: LogRow) -> tuple[Any, tuple[str, ...]]:
+        """Return a logged request, and the fields of it that are not as they were sent.
+
+        Raises:
+            ValueError: its kind is unknown, or the row is damaged.
+        """
+        if (method := _METHODS.get(row.kind)) is None:
+            raise ValueError(f"kind: expected {', '.join(_METHODS)}, got {row.kind!r}")
+        request = method.message()
         try:
             request.ParseFromString(row.request)
-            info.ParseFromString(row.info)
         except DecodeError as error:
-            return Replayed(error=f"the row is damaged: {error}")
+            raise ValueError(f"the row is damaged: {error}") from error
         masked = row.masked
         if masked and self._unmasking is not None:
             masked = self._unmasking.restore(request, masked)
+        return request, masked
+
+    def answer(self, row: LogRow, *, rerank: bool = True) -> Replayed:
+        """Answer a logged request; a request that cannot be answered says why.
+
+        Args:
+            row: The request.
+            rerank: Whether the logged order of a language model is applied; else the order of
+                ranking stands.
+        """
+        info = types_pb2.AnswerInfo()
+        try:
+            request, masked = self.request(row)
+            info.ParseFromString(row.info)
+        except DecodeError as error:
+            return Replayed(error=f"the row is damaged: {error}")
+        except ValueError as error:
+            return Replayed(error=str(error))
         if masked:
             return Replayed(masked=masked)
         try:
-            return self._answer(method, request, info, same_bundle=self.answered(row))
+            method, same_bundle = _METHODS[row.kind], self.answered(row)
+            return self._answer(method, request, info, same_bundle=same_bundle, rerank=rerank)
         except DeadlineExceeded:
             # There is time enough: sources were left out as in the log, and no other has answered.
             return Replayed(error="the sources that answered in the log do not apply here")
@@ -142,7 +163,13 @@ class Replayer:
             return Replayed(error=f"fault: {error!r}")
 
     def _answer(
-        self, method: _Method, request: Any, info: types_pb2.AnswerInfo, *, same_bundle: bool
+        self,
+        method: _Method,
+        request: Any,
+        info: types_pb2.AnswerInfo,
+        *,
+        same_bundle: bool,
+        rerank: bool,
     ) -> Replayed:
         catalog = self._generation.catalog
         budget = Budget(BUDGET_S)
@@ -151,6 +178,8 @@ class Replayer:
         options = as_logged(
             method.options(request), info, same_bundle=same_bundle, catalog_size=catalog.size
         )
+        if not rerank:
+            options = replace(options, rerank=None)
         answer = method.run(self._generation.funnel, request, query, options, budget)
         response = pb.RecommendResponse()
         respond.add_items(answer, catalog, response.items)

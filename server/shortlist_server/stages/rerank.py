@@ -18,6 +18,7 @@ from shortlist_server.llm.language_model import (
     LanguageModel,
     LanguageModelError,
 )
+from shortlist_server.llm.lift_switch import LiftSwitch, why
 from shortlist_server.llm.prompt import RerankPrompt, rerank_prompt
 from shortlist_server.stages import told
 
@@ -35,32 +36,45 @@ class RerankerOptions:
 class LlmReranker:
     """Asks a language model for the order of candidates, and takes it only if it is one."""
 
-    def __init__(self, model: LanguageModel, options: RerankerOptions) -> None:
-        """Take the model that is asked, and how.
+    def __init__(
+        self, model: LanguageModel, options: RerankerOptions, lift: LiftSwitch | None = None
+    ) -> None:
+        """Take the model that is asked, how, and what switches it off; None where nothing does.
 
         Raises:
             PromptInvalid: the options' template is none.
         """
         self._model = model
         self._options = options
+        self._lift = lift
         rerank_prompt(options.template)
 
     async def rerank(self, ask: RerankQuery) -> Reranked:
         """Return the candidates in its order, or say why the order that they have stands."""
-        if why := _nothing_to_ask(ask):
-            return Reranked(plan=why)
+        if nothing := _nothing_to_ask(ask):
+            return Reranked(plan=nothing)
         if ask.deadline_s <= 0:
             return Reranked(
                 plan="no time was left to ask", failure=DegradedReason.LLM_BUDGET_EXCEEDED
             )
         try:
-            return await self._asked(ask)
+            prompt = rerank_prompt(self._options.template or ask.template)
+            if self._lift and (arm := self._lift.off(self._model.identity, prompt.version)):
+                return Reranked(
+                    plan=f"switched off by the lift report: {arm.model}, {arm.prompt}, {why(arm)}",
+                    failure=DegradedReason.LLM_SWITCHED_OFF,
+                )
+            return await self._asked(ask, prompt)
         except Exception as error:
             # A list is not lost to a fault in what only refines it.
             return Reranked(plan="it failed", failure=DegradedReason.FAILED, cause=error)
 
-    async def _asked(self, ask: RerankQuery) -> Reranked:
-        prompt = rerank_prompt(self._options.template or ask.template)
+    @property
+    def arms_off_count(self) -> int:
+        """Number of models with prompts that are switched off."""
+        return 0 if self._lift is None else self._lift.off_count
+
+    async def _asked(self, ask: RerankQuery, prompt: RerankPrompt) -> Reranked:
         ids = [ask.catalog.item_id(row) for row in ask.rows.tolist()]
         seed = told.seed_of(ids) if ask.options.seed is None else ask.options.seed
         shown = self._told(ask, prompt)
@@ -145,10 +159,10 @@ class LlmReranker:
             for position, reason in answer[0].reasons.items():
                 reasons.setdefault(int(ask.rows[shuffle[position]]), reason)
         places, left_out_count = vote(orders, count) if orders else ([], 0)
-        failure, why = _failure(errors, violations)
+        failure, problem = _failure(errors, violations)
         passes = f", {len(orders)} of {len(shuffles)} passes" if len(shuffles) > 1 else ""
         return Reranked(
-            plan=f"{self._model.identity}, {prompt.version}{passes}" if orders else why,
+            plan=f"{self._model.identity}, {prompt.version}{passes}" if orders else problem,
             rows=ask.rows[np.array(places, np.int64)],
             failure=None if orders else failure,
             reasons=reasons,

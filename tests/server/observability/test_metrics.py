@@ -196,7 +196,8 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
         if name.startswith("shortlist_")
     }
     # What `app.watch` adds of other parts.
-    own |= {"shortlist_compute_admitted": "gauge", "shortlist_items": "gauge"}
+    own |= dict.fromkeys(("shortlist_compute_admitted", "shortlist_items"), "gauge")
+    own |= {"shortlist_rerank_arms_off": "gauge"}
     own |= {"shortlist_request_log_dropped_total": "counter"}
     own |= {"shortlist_traces_dropped_total": "counter"}
     own |= {"shortlist_workers": "gauge", "shortlist_worker_restarts_total": "counter"}

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from shortlist_server.llm.language_model import (
     Message,
     TokenUsage,
 )
-from shortlist_server.llm.prompt import SEARCH_CHARS_MAX, rerank_prompt
+from shortlist_server.llm.lift_report import ArmLift, write_report
+from shortlist_server.llm.lift_switch import LiftOptions, LiftSwitch
+from shortlist_server.llm.prompt import SEARCH_CHARS_MAX, packaged, rerank_prompt
 from shortlist_server.stages.rerank import LlmReranker, RerankerOptions
 
 Answer = Callable[[list[str]], Any]
@@ -336,3 +339,42 @@ def test_the_bundles_prompt_goes_before_the_packages_and_that_of_the_server_befo
     assert "title" not in candidates[0]
     own = TEMPLATE.replace("All.", "Every one.")
     assert run(Model(as_shown), ask, template=own).prompt == rerank_prompt(own).version
+
+
+def test_an_arm_that_the_lift_report_switches_off_is_not_asked(
+    generation: Generation, tmp_path: Path
+) -> None:
+    arm = ArmLift(
+        model=Model.identity,
+        prompt=rerank_prompt().version,
+        request_count=400,
+        user_count=200,
+        k=10,
+        ndcg_with=0.25,
+        ndcg_without=0.5,
+        lift=-0.25,
+        lift_low=-0.375,
+        lift_high=-0.125,
+        confidence=0.95,
+        log="requests",
+        last_time="",
+    )
+    write_report(tmp_path / "lift.json", {arm.name: arm})
+    lift = LiftSwitch(LiftOptions(file=tmp_path / "lift.json"))
+    ask, model = ask_of(generation), Model(as_shown)
+    reranker = LlmReranker(model, RerankerOptions(), lift)
+    assert reranker.arms_off_count == 1
+    reranked = asyncio.run(reranker.rerank(ask))
+    assert reranked.failure is DegradedReason.LLM_SWITCHED_OFF
+    assert (
+        "NDCG@10 -0.2500 (-0.3750..-0.1250 at 0.95) by 400 requests of 200 users" in reranked.plan
+    )
+    assert (len(reranked.rows), reranked.prompt, model.told) == (0, "", [])
+    # Another prompt is another arm.
+    other = LlmReranker(model, RerankerOptions(template=own_template()), lift)
+    assert asyncio.run(other.rerank(ask)).failure is None
+    assert len(model.told) == 1
+
+
+def own_template() -> str:
+    return packaged("rerank.toml").replace("for one user", "for this user")

@@ -131,6 +131,8 @@ class _DegradedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """There was no time, no money or no place among the calls under way left for the language model."""
     DEGRADED_REASON_LLM_BLOCKED: _DegradedReason.ValueType  # 8
     """The provider's safety filter held the language model's answer back."""
+    DEGRADED_REASON_LLM_SWITCHED_OFF: _DegradedReason.ValueType  # 9
+    """By the server's lift report this model with this prompt makes lists worse, so that it is not asked."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Names why a part of the funnel was left out."""
@@ -153,6 +155,8 @@ DEGRADED_REASON_LLM_BUDGET_EXCEEDED: DegradedReason.ValueType  # 7
 """There was no time, no money or no place among the calls under way left for the language model."""
 DEGRADED_REASON_LLM_BLOCKED: DegradedReason.ValueType  # 8
 """The provider's safety filter held the language model's answer back."""
+DEGRADED_REASON_LLM_SWITCHED_OFF: DegradedReason.ValueType  # 9
+"""By the server's lift report this model with this prompt makes lists worse, so that it is not asked."""
 global___DegradedReason = DegradedReason
 
 class _ColdStartBasis:
