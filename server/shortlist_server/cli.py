@@ -27,6 +27,7 @@ EXAMPLES = """examples:
   shortlist-server check --bundle build/demo/bundle
   shortlist-server serve --bundle build/demo/bundle --listen 127.0.0.1:8500
   shortlist-server replay build/requests --bundle build/demo/bundle --bundle build/next/bundle
+  shortlist-server evaluate-rerank build/requests --bundle build/demo/bundle --out lift.json
   shortlist-server make-key --name shop --scopes recommend >> keys.toml
   shortlist-server health --target 127.0.0.1:8500
   shortlist-server prewarm --users users.txt --target 127.0.0.1:8500

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
-from request_logs import RESPONSE_STAGE
+from request_logs import RESPONSE_STAGE, write_log
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.errors import LogCorrupt
@@ -20,9 +20,10 @@ from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.reranking import Reranked
 from shortlist_server.generation import Generation
 from shortlist_server.observability.log_row import LogRow
+from shortlist_server.observability.masking import Masking
 from shortlist_server.replay.lift import LiftSettings, Measured, interval, measure, ndcg
 from shortlist_server.replay.next_items import Histories, items_after, next_items_of_file
-from shortlist_server.replay.reader import PlacedRow
+from shortlist_server.replay.reader import PlacedRow, read_log
 from shortlist_server.replay.runner import Replayer
 from shortlist_server.rpc import convert, respond
 from shortlist_server.rpc.respond_query import fill_rerank_info
@@ -171,6 +172,26 @@ def test_requests_that_do_not_count_are_told_by_why(generation: Generation) -> N
         "answered differently now": 1,
         "nothing known of what came next": 1,
     }
+
+
+def test_a_log_with_hashed_users_is_measured_by_who_has_the_secret(
+    generation: Generation, tmp_path: Path
+) -> None:
+    row, key = row_of(generation, "u1", BAD, reverse=True), b"secret"
+    response = pb.RecommendResponse(info=types.AnswerInfo.FromString(row.info))
+    for item_id, score in zip(row.item_ids, row.scores, strict=True):
+        response.items.add(id=item_id, score=score)
+    request = pb.RecommendRequest.FromString(row.request)
+    write_log(tmp_path, [(request, response)], masking=Masking("hash", key))
+    known = {"u1": {first_of(generation, "u1"): (1 << 62, None)}}
+    lifts = []
+    for replayer in (Replayer(generation), Replayer(generation, key=key)):
+        found = measure(
+            lambda: read_log(tmp_path), replayer, LiftSettings(k=5), log="log", next_items=known
+        )
+        lifts.append([arm.lift for arm in found.arms.values()])
+        assert found.left_out.get("masked", 0) == (not found.arms)
+    assert lifts == [[], [-1.0]]
 
 
 def test_ndcg_by_hand() -> None:
