@@ -1,6 +1,7 @@
 package shortlist_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestQuickStartRuns runs the first program of the README as its reader would: in a module of his own.
+// TestQuickStartRuns runs the first program of the README as its reader would: in a module of his own, beside what it shows
+// of errors.
 func TestQuickStartRuns(t *testing.T) {
 	target := startServers(t).Servers["faulty"]
 	readme, err := os.ReadFile("README.md")
@@ -21,6 +23,24 @@ func TestQuickStartRuns(t *testing.T) {
 		t.Fatal("no program in README.md")
 	}
 	program := strings.ReplaceAll(string(block[1]), "127.0.0.1:8500", target)
+	fragment := regexp.MustCompile("(?s)```go\n(var .*?)```").FindSubmatch(readme)
+	if fragment == nil {
+		t.Fatal("no errors in README.md")
+	}
+	errorsProgram := fmt.Sprintf(`package main
+
+import (
+	"errors"
+	"log"
+
+	shortlist "github.com/shortlist-dev/shortlist/clients/go"
+)
+
+func handle(err error) {
+%s}
+
+func init() { handle(errors.New("no error of a call")) }
+`, fragment[1])
 	here, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +57,7 @@ func TestQuickStartRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, content := range map[string]string{"go.mod": text, "go.sum": string(sums), "main.go": program} {
+	for file, content := range map[string]string{"go.mod": text, "go.sum": string(sums), "main.go": program, "errors.go": errorsProgram} {
 		if err := os.WriteFile(filepath.Join(folder, file), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
