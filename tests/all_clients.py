@@ -45,6 +45,7 @@ LANGUAGES = (
         ROOT,
     ),
     Language("Go", "go", ["go", "test", "-count=1", "./..."], ROOT / "clients/go"),
+    Language("Java", "mvn", ["mvn", "-B", "-ntp", "test"], ROOT / "clients/java"),
 )
 
 
