@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 # hnswlib is compiled on installation; without this it would run only on the CPU type it was compiled on.
 export HNSWLIB_NO_NATIVE := 1
+GO := $(shell command -v go)
 # The data set of `make demo` and of the tests that want real ratings; the built-in sample where there is none.
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-text serve test test-fast test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-text serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +53,9 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
+
+test-clients: $(VENV)/.installed ## Run the clients' tests, and check the table in docs/clients.md. Needs Go and Maven.
+	$(BIN)/python tests/all_clients.py $(WRITE)
 
 test-gemini-legacy: $(VENV)-gemini-legacy/.installed ## Run the tests of gemini-legacy, and calls at the oldest grpcio and protobuf, in their environment.
 	SHORTLIST_TEST_PROVIDERS=gemini-legacy $(VENV)-gemini-legacy/bin/pytest --confcutdir tests/server/llm \
@@ -97,6 +101,10 @@ lint: $(VENV)/.installed $(VENV)-protos/.installed ## Check style.
 	$(BIN)/ruff format --check
 	$(VENV)-protos/bin/buf lint protos
 	$(BIN)/hadolint --failure-threshold style Dockerfile
+ifneq ($(GO),)
+	unformatted=$$(gofmt -l clients/go) && test -z "$$unformatted" || { echo "gofmt: $$unformatted" >&2; exit 1; }
+	cd clients/go && $(GO) vet ./...
+endif
 
 types: $(VENV)/.installed ## Check types.
 	$(BIN)/mypy server exporters clients/python/shortlist_client benchmarks
@@ -104,13 +112,20 @@ types: $(VENV)/.installed ## Check types.
 layers: $(VENV)/.installed ## Check who imports whom.
 	$(BIN)/lint-imports
 
-stubs: $(VENV)-protos/.installed ## Generate the Python stubs.
+stubs: $(VENV)-protos/.installed ## Generate the stubs: Python's, and Go's where Go is installed.
 	protos/generate.sh $(VENV)-protos/bin/python clients/python
+ifneq ($(GO),)
+	protos/generate_go.sh $(VENV)-protos/bin/buf clients/go
+endif
 
 check-stubs: $(VENV)-protos/.installed ## Check that the committed stubs are what the protos give.
 	rm -rf build/stubs
 	protos/generate.sh $(VENV)-protos/bin/python build/stubs
 	diff -r -x __pycache__ build/stubs/shortlist clients/python/shortlist
+ifneq ($(GO),)
+	protos/generate_go.sh $(VENV)-protos/bin/buf build/stubs/go
+	diff -r build/stubs/go/shortlist clients/go/shortlist
+endif
 
 check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments and look at what is in them.
 	$(BIN)/python .ci/wheels.py
