@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -67,6 +67,7 @@ class GuardedLanguageModel:
         *,
         deadline_s: float,
         prompt_version: str = "",
+        usable: Callable[[Mapping[str, Any]], bool] = lambda value: True,
     ) -> Completion:
         """Return an object of a schema; see `LanguageModel.complete`.
 
@@ -77,7 +78,7 @@ class GuardedLanguageModel:
         key = cache_key(self.identity, self._settings, prompt_version, schema, told)
 
         async def work(flight: Flight) -> Completion:
-            if (kept := await self._kept(key, schema)) is not None:
+            if (kept := await self._kept(key, schema, usable)) is not None:
                 return kept
             answer, cost = await self._guard.attempt(
                 flight,
@@ -91,8 +92,9 @@ class GuardedLanguageModel:
                 usage_of=lambda answer: answer.usage,
                 input_tokens=estimated_tokens(text for _, text in told),
             )
-            value = json.dumps(dict(answer.value)).encode()
-            self._guard.later(self._cache.put({key: value}))
+            if usable(answer.value):
+                value = json.dumps(dict(answer.value)).encode()
+                self._guard.later(self._cache.put({key: value}))
             return replace(answer, cost=cost)
 
         with self._guard.counted() as counted:
@@ -154,7 +156,9 @@ class GuardedLanguageModel:
         await self._provider.close()
         await self._cache.close()
 
-    async def _kept(self, key: bytes, schema: Mapping[str, Any]) -> Completion | None:
+    async def _kept(
+        self, key: bytes, schema: Mapping[str, Any], usable: Callable[[Mapping[str, Any]], bool]
+    ) -> Completion | None:
         (kept,) = await self._cache.get([key])
         value: Any = None
         if kept is not None:
@@ -163,6 +167,6 @@ class GuardedLanguageModel:
             except ValueError:
                 value = None
         # A shared cache may hold what others wrote.
-        hit = isinstance(value, dict) and schema_problem(value, schema) is None
+        hit = isinstance(value, dict) and schema_problem(value, schema) is None and usable(value)
         self._guard.observer.llm_looked_up(self.identity, int(hit), int(not hit))
         return Completion(value=value, usage=TokenUsage(), cached=True) if hit else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -118,6 +118,7 @@ class LanguageModel(Protocol):
         *,
         deadline_s: float,
         prompt_version: str = "",
+        usable: Callable[[Mapping[str, Any]], bool] = lambda value: True,
     ) -> Completion:
         """Return an object of a schema.
 
@@ -128,6 +129,8 @@ class LanguageModel(Protocol):
                 has ended by then, whatever the provider does.
             prompt_version: Which template the messages were made from. Answers are cached by it,
                 beside the messages.
+            usable: Whether an object is of any use, beyond its schema. One that is not is returned,
+                too, but not kept: who asks again may get a better one.
 
         Raises:
             LanguageModelError: there is none; its class says why.

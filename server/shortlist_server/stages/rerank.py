@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,10 @@ class LlmReranker:
             for handle, place in zip(handles, shuffle, strict=True)
         ]
         options = ask.options
+
+        def order_of(value: Mapping[str, Any]) -> ItemOrder:
+            return read_order(value, handles, subset=options.subset, secrets=prompt.sentences)
+
         completion = await self._model.complete(
             prompt.messages(
                 {**profile, "candidates": candidates},
@@ -112,11 +116,9 @@ class LlmReranker:
             order_schema(reasons=options.reasons),
             deadline_s=ask.deadline_s,
             prompt_version=prompt.version,
+            usable=lambda value: order_of(value).positions is not None,
         )
-        order = read_order(
-            completion.value, handles, subset=options.subset, secrets=prompt.sentences
-        )
-        return order, completion
+        return order_of(completion.value), completion
 
     def _told(
         self, ask: RerankQuery, prompt: RerankPrompt

@@ -184,6 +184,30 @@ async def test_what_cannot_be_used_is_not_kept(world: World) -> None:
     assert world.noted.spent[0] == world.noted.spent[1]
 
 
+async def test_an_object_of_no_use_is_returned_but_not_kept(world: World) -> None:
+    cache = MemoryCache(bytes_max=1 << 20, ttl_s=60)
+    model = world.model(cache)
+
+    def usable(value: Mapping[str, Any]) -> bool:
+        return len(set(value["order"])) == 3
+
+    async def ask_usable() -> Completion:
+        return await model.complete(PROMPT, SCHEMA, deadline_s=10, usable=usable)
+
+    world.stub.behave(behave.duplicate_handles(), behave.answer())
+    assert (await ask_usable()).value == {"order": ["c", "c", "a"]}
+    assert cache.size_bytes == 0
+    assert (await ask_usable()).value == {"order": ["c", "b", "a"]}
+    assert (await ask_usable()).cached
+    # The same where it was kept by somebody to whom it was of use.
+    world.stub.behave(behave.duplicate_handles(), behave.answer())
+    await ask(model, "please")
+    prompt = (*PROMPT, Message(role="user", text="please"))
+    answer = await model.complete(prompt, SCHEMA, deadline_s=10, usable=usable)
+    assert (answer.value, answer.cached) == ({"order": ["c", "b", "a"]}, False)
+    assert (await ask(model, "please")).value == answer.value
+
+
 async def test_a_hanging_call_ends_at_the_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     # Long enough for the call to arrive, also from a busy machine.
