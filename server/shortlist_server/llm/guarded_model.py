@@ -103,7 +103,11 @@ class GuardedLanguageModel:
         return answer
 
     async def stream(
-        self, messages: Sequence[Message], *, deadline_s: float
+        self,
+        messages: Sequence[Message],
+        *,
+        deadline_s: float,
+        on_cost: Callable[[TokenUsage, float], None] = lambda usage, cost: None,
     ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; see `LanguageModel.stream`.
 
@@ -113,6 +117,7 @@ class GuardedLanguageModel:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         told = estimated_tokens(one.text for one in messages)
         begun = False
+        asked: Flight | None = None
 
         async def write() -> TokenUsage:
             nonlocal begun
@@ -132,6 +137,8 @@ class GuardedLanguageModel:
             return used
 
         async def work(flight: Flight) -> None:
+            nonlocal asked
+            asked = flight
             try:
                 await self._guard.attempt(
                     flight,
@@ -144,10 +151,13 @@ class GuardedLanguageModel:
                 pieces.put_nowait(None)
 
         with self._guard.counted() as counted:
-            read = self._guard.alone(work, pieces, deadline_s=deadline_s)
-            async with aclosing(read):
-                async for piece in read:
-                    yield piece
+            try:
+                read = self._guard.alone(work, pieces, deadline_s=deadline_s)
+                async with aclosing(read):
+                    async for piece in read:
+                        yield piece
+            finally:
+                on_cost(*(self._guard.spent(asked) if asked else (TokenUsage(), 0.0)))
             counted.outcome = "OK"
 
     async def close(self) -> None:

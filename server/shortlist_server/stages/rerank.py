@@ -185,7 +185,8 @@ class LlmReranker:
             pass_count=len(orders),
             input_token_count=sum(usage.input_tokens for usage in paid),
             output_token_count=sum(usage.output_tokens for usage in paid),
-            price=sum(completion.cost for _, completion in given),
+            price=sum(completion.cost for _, completion in given)
+            + sum(error.cost for error in errors),
             violations=tuple(violations),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -175,11 +176,12 @@ async def test_a_cache_that_lies_is_a_miss(world: World) -> None:
 async def test_what_cannot_be_used_is_not_kept(world: World) -> None:
     model = world.model()
     world.stub.behave(behave.broken_json(), behave.answer())
-    with pytest.raises(LlmInvalidOutput):
+    with pytest.raises(LlmInvalidOutput) as caught:
         await ask(model)
     assert (await ask(model)).value == {"order": ["c", "b", "a"]}
     assert world.noted.outcomes == ["LLM_INVALID_OUTPUT", "OK"]
     # It was an answer, and is paid for.
+    assert caught.value.cost == pytest.approx(COST)
     assert len(world.noted.spent) == 2
     assert world.noted.spent[0] == world.noted.spent[1]
 
@@ -211,13 +213,15 @@ async def test_an_object_of_no_use_is_returned_but_not_kept(world: World) -> Non
 async def test_a_hanging_call_ends_at_the_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     # Long enough for the call to arrive, also from a busy machine.
-    with pytest.raises(LlmTimeout, match="2000 ms"):
+    with pytest.raises(LlmTimeout, match="2000 ms") as caught:
         await ask(world.model(), deadline_s=2.0)
     await asyncio.to_thread(world.stub.wait_cancelled)
     assert world.noted.outcomes == ["LLM_TIMEOUT"]
     # Nobody says what it cost: what was asked is paid.
     tokens = estimated_tokens([PROMPT[0].text])
-    assert world.noted.spent == [(tokens, 0, pytest.approx(tokens * 1_000 / 1e6))]
+    cost = pytest.approx(tokens * 1_000 / 1e6)
+    assert world.noted.spent == [(tokens, 0, cost)]
+    assert (caught.value.usage, caught.value.cost) == (TokenUsage(input_tokens=tokens), cost)
 
 
 async def test_who_is_deaf_to_cancellation_is_left_alone(world: World) -> None:
@@ -410,6 +414,41 @@ async def test_a_stream_is_passed_on_and_paid(world: World) -> None:
     assert world.noted.outcomes == ["OK"]
 
 
+SENT = TokenUsage(input_tokens=estimated_tokens([PROMPT[0].text]))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "usage"),
+    [
+        (behave.answer(), TokenUsage(input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)),
+        (behave.truncated(), TokenUsage(input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)),
+        (behave.status(500), TokenUsage()),
+        (behave.hang(), SENT),
+    ],
+    ids=lambda one: getattr(one, "kind", ""),
+)
+async def test_a_stream_says_what_it_cost(
+    world: World, behaviour: behave.Behaviour, usage: TokenUsage
+) -> None:
+    world.stub.behave(behaviour)
+    told: list[tuple[TokenUsage, float]] = []
+    model = world.model()
+    stream = model.stream(PROMPT, deadline_s=2.0, on_cost=lambda *cost: told.append(cost))
+    with contextlib.suppress(LanguageModelError):
+        await read(stream)
+    assert told == [(usage, pytest.approx(PRICES.cost(usage)))]
+    await asyncio.gather(*model._guard._tasks, return_exceptions=True)
+    assert world.noted.spent == [(usage.input_tokens, usage.output_tokens, told[0][1])]
+
+
+async def test_a_stream_that_is_not_begun_costs_nothing(world: World) -> None:
+    told: list[tuple[TokenUsage, float]] = []
+    model = world.model(money_max=0.0)
+    with pytest.raises(LlmBudgetExceeded):
+        await read(model.stream(PROMPT, deadline_s=2.0, on_cost=lambda *cost: told.append(cost)))
+    assert told == [(TokenUsage(), 0.0)]
+
+
 async def test_a_stream_ends_at_its_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     pieces: list[str] = []
@@ -429,9 +468,12 @@ async def test_a_stream_of_the_deaf_ends_at_its_deadline(world: World) -> None:
 
 async def test_a_stream_that_nobody_reads_on_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
-    async with aclosing(world.model().stream(PROMPT, deadline_s=10)) as pieces:
+    told: list[tuple[TokenUsage, float]] = []
+    stream = world.model().stream(PROMPT, deadline_s=10, on_cost=lambda *cost: told.append(cost))
+    async with aclosing(stream) as pieces:
         async for _ in pieces:
             break
+    assert told == [(SENT, pytest.approx(PRICES.cost(SENT)))]
     await asyncio.to_thread(world.stub.wait_cancelled)
     assert world.noted.outcomes == ["CANCELLED"]
 
