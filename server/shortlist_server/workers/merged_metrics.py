@@ -17,7 +17,15 @@ Family: TypeAlias = Mapping[str, Any]
 
 SUMMED_GAUGES = frozenset({"shortlist_requests_in_flight", "shortlist_compute_admitted"})
 """Gauges that tell of a worker's share of something."""
-SAME_GAUGES = frozenset({"shortlist_items", "shortlist_bundle_info", "python_info"})
+SAME_GAUGES = frozenset(
+    {
+        "shortlist_items",
+        "shortlist_bundle_info",
+        "shortlist_conversations_kept",
+        "shortlist_conversations_kept_bytes",
+        "python_info",
+    }
+)
 """Gauges that are the same in each worker. All others, and what tells of the process itself, get
 a label `worker`."""
 OF_PROCESS = ("process_", "python_")

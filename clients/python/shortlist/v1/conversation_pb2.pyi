@@ -106,7 +106,8 @@ class ConverseRequest(google.protobuf.message.Message):
     """
     keep: builtins.bool
     """Whether the server keeps the conversation from this turn on, and the end says its id; else the end carries its state.
-    A conversation that came by its id is kept in any case. Default false.
+    A conversation that came by its id is kept in any case. Where it cannot be kept now, the end carries its state all the
+    same. Default false.
     """
     limit: builtins.int
     """Number of items wanted. 1..20; 0 means 5."""
