@@ -138,6 +138,8 @@ class DegradedReason(StrEnum):
     """There was no time, no money or no place among the calls under way left for it."""
     LLM_BLOCKED = "LLM_BLOCKED"
     """The provider's safety filter held its answer back."""
+    LLM_NOT_ALLOWED = "LLM_NOT_ALLOWED"
+    """The caller's API key lacks the scope `rerank`."""
     UNRECOGNIZED = "UNRECOGNIZED"
 
 

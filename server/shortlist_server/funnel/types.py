@@ -256,6 +256,7 @@ class DegradedReason(Enum):
     LLM_BREAKER_OPEN = "LLM_BREAKER_OPEN"
     LLM_BUDGET_EXCEEDED = "LLM_BUDGET_EXCEEDED"
     LLM_BLOCKED = "LLM_BLOCKED"
+    LLM_NOT_ALLOWED = "LLM_NOT_ALLOWED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from shortlist_server.llm.cost import HourBudget, estimated_tokens
 from shortlist_server.llm.guard import Flight, Guard, GuardOptions
 from shortlist_server.llm.language_model import (
     Completion,
+    LlmNotAllowed,
     Message,
     TokenUsage,
 )
@@ -39,6 +40,7 @@ class GuardedLanguageModel:
         budget: HourBudget,
         observer: LlmObserver | None = None,
         settings: str = "",
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         """Guard a provider; call it inside the event loop.
 
@@ -49,10 +51,12 @@ class GuardedLanguageModel:
             budget: What calls cost is paid from; may be shared.
             observer: Counts calls; None where nobody asks.
             settings: What answers depend on beside the model's identity, as its temperature.
+            may_ask: Whether the caller of the current task may have it asked.
         """
         self._provider = provider
         self._cache = cache
         self._settings = settings
+        self._may_ask = may_ask
         self._guard = Guard(provider.identity, options, budget=budget, observer=observer)
 
     @property
@@ -98,6 +102,7 @@ class GuardedLanguageModel:
             return replace(answer, cost=cost)
 
         with self._guard.counted() as counted:
+            self._check_allowed()
             answer = await self._guard.together(key, work, deadline_s=deadline_s)
             counted.outcome = "CACHED" if answer.cached else "OK"
         return answer
@@ -151,6 +156,7 @@ class GuardedLanguageModel:
                 pieces.put_nowait(None)
 
         with self._guard.counted() as counted:
+            self._check_allowed()
             try:
                 read = self._guard.alone(work, pieces, deadline_s=deadline_s)
                 async with aclosing(read):
@@ -165,6 +171,11 @@ class GuardedLanguageModel:
         await self._guard.close()
         await self._provider.close()
         await self._cache.close()
+
+    def _check_allowed(self) -> None:
+        # Also where an answer is kept: what a key may get does not depend on what others asked.
+        if not self._may_ask():
+            raise LlmNotAllowed(f"{self.identity}: the API key lacks the scope `rerank`")
 
     async def _kept(
         self, key: bytes, schema: Mapping[str, Any], usable: Callable[[Mapping[str, Any]], bool]

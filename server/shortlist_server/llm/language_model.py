@@ -100,6 +100,12 @@ class LlmBudgetExceeded(LanguageModelError):
     reason = "LLM_BUDGET_EXCEEDED"
 
 
+class LlmNotAllowed(LanguageModelError):
+    """The caller may not have it asked."""
+
+    reason = "LLM_NOT_ALLOWED"
+
+
 class LlmBlocked(LanguageModelError):
     """The provider's safety filter held the answer back."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -50,8 +51,16 @@ def make_language_model(
     model: ModelOptions,
     options: ServiceOptions,
     observer: LlmObserver | None = None,
+    may_ask: Callable[[], bool] = lambda: True,
 ) -> GuardedLanguageModel:
     """Return a guarded language model; call it inside the event loop.
+
+    Args:
+        provider: Whose API it speaks.
+        model: How it is asked.
+        options: What stands around it.
+        observer: Counts calls; None where nobody asks.
+        may_ask: Whether the caller of the current task may have it asked.
 
     Raises:
         ConfigError: the address of the cache is none.
@@ -64,6 +73,7 @@ def make_language_model(
         budget=HourBudget(options.money_per_hour),
         observer=observer,
         settings=_settings(model),
+        may_ask=may_ask,
     )
 
 

@@ -93,6 +93,8 @@ class _DegradedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """There was no time, no money or no place among the calls under way left for the language model."""
     DEGRADED_REASON_LLM_BLOCKED: _DegradedReason.ValueType  # 8
     """The provider's safety filter held the language model's answer back."""
+    DEGRADED_REASON_LLM_NOT_ALLOWED: _DegradedReason.ValueType  # 9
+    """The caller's API key may not have a language model asked: it lacks the scope `rerank`."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Names why a part of the funnel was left out."""
@@ -115,6 +117,8 @@ DEGRADED_REASON_LLM_BUDGET_EXCEEDED: DegradedReason.ValueType  # 7
 """There was no time, no money or no place among the calls under way left for the language model."""
 DEGRADED_REASON_LLM_BLOCKED: DegradedReason.ValueType  # 8
 """The provider's safety filter held the language model's answer back."""
+DEGRADED_REASON_LLM_NOT_ALLOWED: DegradedReason.ValueType  # 9
+"""The caller's API key may not have a language model asked: it lacks the scope `rerank`."""
 global___DegradedReason = DegradedReason
 
 class _ColdStartBasis:
