@@ -14,6 +14,7 @@ from shortlist_server.llm.guard import GuardOptions
 from shortlist_server.llm.guarded_embedder import GuardedTextEmbedder
 from shortlist_server.llm.guarded_model import GuardedLanguageModel
 from shortlist_server.llm.observer import LlmObserver
+from shortlist_server.llm.own_loop import OwnLoopProvider
 from shortlist_server.llm.provider import (
     EmbedderOptions,
     EmbeddingProvider,
@@ -67,7 +68,7 @@ def make_language_model(
         MissingExtra: what the provider or the cache needs is not installed.
     """
     return GuardedLanguageModel(
-        make_provider(provider, model),
+        OwnLoopProvider(lambda: make_provider(provider, model)),
         options.guard,
         cache=_cache(options.cache),
         budget=HourBudget(options.money_per_hour),

@@ -31,6 +31,7 @@ from shortlist_server.llm.language_model import (
     Message,
     TokenUsage,
 )
+from shortlist_server.llm.own_loop import OwnLoopProvider
 
 SCHEMA = {
     "type": "object",
@@ -49,8 +50,9 @@ NEVER = BreakerOptions(calls_min=1_000, calls=1_000)
 class World:
     """A guarded model of a real SDK, the stub that it asks, and what was observed."""
 
-    def __init__(self, name: str, stub: LlmStub) -> None:
+    def __init__(self, name: str, stub: LlmStub, *, own_loop: bool) -> None:
         self.name = name
+        self.own_loop = own_loop
         self.stub = stub
         self.noted = Noted()
         self.models: list[GuardedLanguageModel] = []
@@ -64,8 +66,14 @@ class World:
         settings: str = "",
         **options: Any,
     ) -> GuardedLanguageModel:
+        if provider is None:
+            provider = (
+                OwnLoopProvider(lambda: make_model(self.name, self.stub))
+                if self.own_loop
+                else make_model(self.name, self.stub)
+            )
         made = GuardedLanguageModel(
-            provider or make_model(self.name, self.stub),
+            provider,
             GuardOptions(**{"breaker": NEVER, "prices": PRICES} | options),
             cache=cache or MemoryCache(bytes_max=1 << 20, ttl_s=60),
             budget=HourBudget(money_max),
@@ -76,10 +84,10 @@ class World:
         return made
 
 
-@pytest.fixture
-async def world(stub: LlmStub) -> AsyncIterator[World]:
+@pytest.fixture(params=[False, True], ids=["one loop", "own loop"])
+async def world(request: pytest.FixtureRequest, stub: LlmStub) -> AsyncIterator[World]:
     # The guard does not see which SDK it is; all of them pass test_providers.
-    world = World(TESTED[0], stub)
+    world = World(TESTED[0], stub, own_loop=request.param)
     yield world
     for model in world.models:
         await model.close()
@@ -213,10 +221,12 @@ async def test_an_object_of_no_use_is_returned_but_not_kept(world: World) -> Non
 async def test_a_hanging_call_ends_at_the_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     # Long enough for the call to arrive, also from a busy machine.
+    model = world.model()
     with pytest.raises(LlmTimeout, match="2000 ms") as caught:
-        await ask(world.model(), deadline_s=2.0)
+        await ask(model, deadline_s=2.0)
     await asyncio.to_thread(world.stub.wait_cancelled)
     assert world.noted.outcomes == ["LLM_TIMEOUT"]
+    await asyncio.gather(*model._guard._tasks, return_exceptions=True)
     # Nobody says what it cost: what was asked is paid.
     tokens = estimated_tokens([PROMPT[0].text])
     cost = pytest.approx(tokens * 1_000 / 1e6)
