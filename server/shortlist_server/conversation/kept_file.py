@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shortlist_server.catalog.sqlite_connection import use_wal
 from shortlist_server.conversation.kept import KeptOptions
 from shortlist_server.errors import ConfigError
 
@@ -145,7 +146,7 @@ class FileConversations:
             isolation_level=None,  # transactions begin where we say
             check_same_thread=False,  # one thread at a time: who holds the lock
         )
-        (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        journal = use_wal(connection, wait_s=LOCK_WAIT_S)
         if journal != "wal":
             raise sqlite3.OperationalError(f"its disk has no write-ahead log, only {journal}")
         # What the machine loses when it stops are the last turns, and they may be sent again.
