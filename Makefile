@@ -9,9 +9,11 @@ export HNSWLIB_NO_NATIVE := 1
 GO := $(shell command -v go)
 # The data set of `make demo` and of the tests that want real ratings; the built-in sample where there is none.
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
+# The folder with ml-latest-small and tmdb-5000, for `make demo-llm`; the built-in sample where there is none.
+export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-text serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,8 +43,8 @@ $(VENV)-gemini-legacy/.installed: $(VENV)/.installed constraints-gemini-legacy.t
 demo: $(VENV)/.installed ## Train, export, verify, serve, and recommend to three users.
 	$(BIN)/python docs/examples/demo.py
 
-demo-text: $(VENV)/.installed ## Make a bundle with texts, ask for films in words, and find a new one.
-	$(BIN)/python docs/examples/demo_text.py
+demo-llm: $(VENV)/.installed ## Ask for films in words, find one that nobody has rated, and talk about them; needs no key.
+	$(BIN)/python docs/examples/demo_llm.py
 
 serve: $(VENV)/.installed ## Serve the demo's bundle on 127.0.0.1:8500 until Ctrl-C.
 	@test -d build/demo/bundle || { echo 'build/demo/bundle is not there yet: run `make demo` first' >&2; exit 1; }

@@ -62,9 +62,9 @@ class ServerConfig(BaseSettings):
     """Time between two looks into `bundles`, in seconds."""
 
     state_dir: Path | None = None
-    """Folder in which the server remembers what it serves, and keeps bundles that it downloads and
-    indices that it folds changes of items into; made if missing. A server that starts again serves
-    what was active.
+    """Folder in which the server remembers what it serves, and keeps bundles that it downloads,
+    indices that it folds changes of items into and, with workers, conversations; made if missing. A
+    server that starts again serves what was active.
     """
 
     workers: int = Field(default=0, ge=0, le=1_024)

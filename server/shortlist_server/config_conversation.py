@@ -39,4 +39,4 @@ class ConversationConfig(BaseModel):
     """
 
     bytes_max: int = Field(default=64 << 20, ge=0, le=1 << 40)
-    """Most memory that they take, in bytes; the same make room."""
+    """Most that they take, in bytes, of memory, or with workers of the disk; the same make room."""

@@ -6,7 +6,12 @@ from collections.abc import Callable
 
 from shortlist_server.config import ServerConfig
 from shortlist_server.conversation.dialogue import Dialogue, DialogueOptions, Ended, Understood
-from shortlist_server.conversation.kept import KeptConversations, KeptOptions
+from shortlist_server.conversation.kept import (
+    KeptConversations,
+    KeptOptions,
+    MemoryConversations,
+)
+from shortlist_server.conversation.kept_file import FileConversations
 from shortlist_server.errors import ConfigError
 from shortlist_server.llm.language_model import LanguageModel
 from shortlist_server.llm.prompt import PromptInvalid
@@ -33,17 +38,10 @@ def make_conversation_service(
         metrics: Counts turns; None where nobody asks.
 
     Raises:
-        ConfigError: the file of the prompt cannot be used.
+        ConfigError: the file of the prompt, or that of kept conversations, cannot be used.
     """
     section = config.conversation
-    kept = None
-    # A worker does not see what another keeps, and the next turn may come to any of them.
-    if section.count_max and not config.workers:
-        kept = KeptConversations(
-            KeptOptions(
-                ttl_s=section.ttl_s, count_max=section.count_max, bytes_max=section.bytes_max
-            )
-        )
+    kept = _kept(config)
     if metrics is not None and kept is not None:
         _watch(metrics, kept)
     return ConversationService(
@@ -55,6 +53,19 @@ def make_conversation_service(
         observe=None if metrics is None else metrics.answered,
         observe_turn=None if metrics is None else _counting(metrics),
     )
+
+
+def _kept(config: ServerConfig) -> KeptConversations | None:
+    section = config.conversation
+    if not section.count_max:
+        return None
+    options = KeptOptions(
+        ttl_s=section.ttl_s, count_max=section.count_max, bytes_max=section.bytes_max
+    )
+    if not config.workers:
+        return MemoryConversations(options)
+    # The next turn may come to any worker.
+    return None if config.state_dir is None else FileConversations(config.state_dir, options)
 
 
 def _dialogue(config: ServerConfig, language_model: LanguageModel | None) -> Dialogue:

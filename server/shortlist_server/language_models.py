@@ -20,6 +20,7 @@ from shortlist_server.llm.make import (
 )
 from shortlist_server.llm.observer import LlmObserver
 from shortlist_server.llm.provider import EmbedderOptions, ModelOptions
+from shortlist_server.rpc.access import may_have_models_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,11 @@ def make_language_models(
         llm=None
         if llm is None
         else make_language_model(
-            llm.provider, model_options(llm), service_options("llm", llm, config.workers), observer
+            llm.provider,
+            model_options(llm),
+            service_options("llm", llm, config.workers),
+            observer,
+            may_have_models_asked,
         ),
         text_embedder=None
         if text_embedder is None

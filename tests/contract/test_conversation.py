@@ -27,12 +27,14 @@ from llm_behaviours import (
     unfinished,
     wrong_schema,
 )
-from llm_stub import LlmStub
+from llm_stub import INPUT_TOKENS, OUTPUT_TOKENS, LlmStub
 from shortlist.v1 import conversation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist_server.generation import Generation
 
 GENRES, YEAR = "genres", "year"
+PRICES = {"price_input_million": 1_000.0, "price_output_million": 2_000.0}
+PRICE = (INPUT_TOKENS * 1_000 + OUTPUT_TOKENS * 2_000) / 1e6
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def channel(
     running = RunningServer(
         tiny_bundle,
         generation,
-        llm=served(request.param, stub, answer_bytes_max=1 << 16),
+        llm=served(request.param, stub, answer_bytes_max=1 << 16, **PRICES),
     )
     with grpc.insecure_channel(running.target) as opened:
         yield opened
@@ -81,7 +83,12 @@ def test_a_turn_comes_in_order_and_says_what_was_done(channel: grpc.Channel) -> 
     assert not first.end.degraded
     assert [stage.name for stage in first.end.stages] == ["intent", "reply"]
     assert first.end.language_model.prompt.startswith("converse@")
-    assert first.end.language_model.input_token_count == 120
+    use = first.end.language_model
+    for cost in (use.intent, use.reply):
+        assert (cost.input_token_count, cost.output_token_count) == (INPUT_TOKENS, OUTPUT_TOKENS)
+        assert cost.price == pytest.approx(PRICE)
+    assert (use.input_token_count, use.output_token_count) == (2 * INPUT_TOKENS, 2 * OUTPUT_TOKENS)
+    assert use.price == pytest.approx(2 * PRICE)
     assert first.end.state.turns[0].text == "Something light for tonight"
 
 
@@ -210,6 +217,8 @@ def test_nonsense_instead_of_an_intent_leaves_the_text(
     stub.behave(behaviour, answer())
     answered = Talk(channel).say("something else")
     assert answered.degraded == {"intent": "LLM_INVALID_OUTPUT"}
+    # It is paid for all the same.
+    assert answered.end.language_model.intent.price == pytest.approx(PRICE)
     assert answered.understanding.taste == "something else"
     assert len(answered.items) == 3
     assert answered.end.by_language_model
@@ -235,6 +244,11 @@ def test_a_hanging_model_is_left_before_the_deadline(channel: grpc.Channel, stub
     assert len(answered.items) == 3
     # The SDK's calls were cancelled, not forgotten.
     stub.wait_cancelled(2)
+    # The provider does not say what they cost: what was sent is estimated.
+    use = answered.end.language_model
+    for cost in (use.intent, use.reply):
+        assert cost.input_token_count > 100
+        assert (cost.output_token_count, cost.price) == (0, cost.input_token_count * 1_000 / 1e6)
 
 
 def test_a_model_that_obeys_everybody_changes_no_items(
@@ -264,6 +278,7 @@ def test_a_reply_with_a_link_is_not_said(channel: grpc.Channel, stub: LlmStub) -
     assert "evil" not in "".join(piece.text for piece in answered.pieces)
     assert answered.pieces[-1].replaces
     assert answered.end.language_model.violations == ["link"]
+    assert answered.end.language_model.reply.input_token_count
 
 
 def test_prompts_tell_of_this_conversation_alone(channel: grpc.Channel, stub: LlmStub) -> None:

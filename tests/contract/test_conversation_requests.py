@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shortlist.v1 import conversation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.conversation_pb2_grpc import ConversationServiceStub
 from shortlist_server.access.api_keys import entry, make_key
+from shortlist_server.conversation import kept_file
 from shortlist_server.errors import ConfigError
 from shortlist_server.generation import Generation
 
@@ -154,7 +156,7 @@ def test_what_is_not_kept_is_not_found(
     running.stop()
 
 
-# Of several workers, none sees what another keeps.
+# Of several workers, none sees what another keeps in memory.
 @pytest.mark.parametrize("settings", [{"conversation": {"count_max": 0}}, {"workers": 2}])
 def test_a_server_that_keeps_none_says_so(
     settings: dict[str, Any], tiny_bundle: Path, generation: Generation, refuse: Any
@@ -169,6 +171,25 @@ def test_a_server_that_keeps_none_says_so(
         Talk(channel).say("Films")
     running.stop()
     assert (refusal.code, refusal.info.reason) == (Code.FAILED_PRECONDITION, "NOT_CONFIGURED")
+
+
+def test_a_turn_whose_conversation_cannot_be_kept_is_answered_and_its_caller_keeps_it(
+    tiny_bundle: Path, generation: Generation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_file, "LOCK_WAIT_S", 0.1)
+    running = RunningServer(tiny_bundle, generation, workers=2, state_dir=tmp_path)
+    with grpc.insecure_channel(running.target) as channel:
+        talk = Talk(channel)
+        first = talk.say("Films", keep=True)
+        other = sqlite3.connect(tmp_path / kept_file.FILE)
+        other.execute("BEGIN IMMEDIATE")
+        second = talk.say("More")
+        other.close()
+        assert [turn.text for turn in second.end.state.turns] == ["Films", "More"]
+        third = talk.say("More", keep=True)
+        assert third.end.conversation_id
+        assert not {*first.ids, *second.ids} & set(third.ids)
+    running.stop()
 
 
 def state(**fields: Any) -> pb.ConverseRequest:

@@ -141,6 +141,28 @@ def test_what_was_asked_before_is_answered_from_the_cache(
         cached.close()
 
 
+@pytest.mark.parametrize(
+    "wrong", [behave.duplicate_handles(), behave.foreign_handles()], ids=name_of
+)
+def test_an_answer_that_is_no_order_of_the_candidates_is_not_kept(
+    tiny_bundle: Path, generation: Generation, wrong: behave.Behaviour
+) -> None:
+    cached = World("openai-compatible", tiny_bundle, generation, cache_bytes=1 << 20)
+    try:
+        cached.ready(wrong, behave.answer())
+        first, second, third = (cached.ask("Recommend") for _ in range(3))
+        assert titles(first) == titles(cached.plain())
+        assert [one.reason for one in first.info.degraded] == [
+            types.DEGRADED_REASON_LLM_INVALID_OUTPUT
+        ]
+        assert titles(second)[:SHOWN] == cached.shown()[::-1]
+        assert list(third.items) == list(second.items)
+        assert not second.info.degraded
+        assert len(cached.llm.asked) == 2
+    finally:
+        cached.close()
+
+
 def test_a_logged_order_is_replayed_without_the_model(
     world: World, generation: Generation, tmp_path: Path
 ) -> None:

@@ -84,7 +84,17 @@ def _end(message: pb.TurnEnd) -> results.TurnEnd:
             output_token_count=model.output_token_count,
             price=model.price,
             violations=tuple(model.violations),
+            intent=_cost(model.intent),
+            reply=_cost(model.reply),
         )
         if message.HasField("language_model")
         else None,
+    )
+
+
+def _cost(message: pb.LanguageModelCost) -> results.LanguageModelCost:
+    return results.LanguageModelCost(
+        input_token_count=message.input_token_count,
+        output_token_count=message.output_token_count,
+        price=message.price,
     )

@@ -98,6 +98,16 @@ class ReplyPiece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageModelCost:
+    """What a call of a language model cost."""
+
+    input_token_count: int
+    output_token_count: int
+    price: float
+    """In the currency of the server's configured prices; 0 where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LanguageModelUse:
     """What a language model was asked in a turn."""
 
@@ -106,12 +116,16 @@ class LanguageModelUse:
     prompt: str
     """Name and version of the prompt."""
     input_token_count: int
-    """To understand the turn; those of the reply are not counted."""
+    """Of the turn: the sum of `intent` and `reply`, as the two below."""
     output_token_count: int
     price: float
     """In the currency of the server's configured prices; 0 where it has none."""
     violations: tuple[str, ...]
     """What was wrong with its answers, by name: `foreign_item`, `condition`, ..."""
+    intent: LanguageModelCost
+    """What it cost to understand the turn."""
+    reply: LanguageModelCost
+    """What it cost to word the reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,6 +140,8 @@ class DegradedReason(StrEnum):
     """The provider's safety filter held its answer back."""
     LLM_SWITCHED_OFF = "LLM_SWITCHED_OFF"
     """By the server's lift report, this model with this prompt makes lists worse."""
+    LLM_NOT_ALLOWED = "LLM_NOT_ALLOWED"
+    """The caller's API key lacks the scope `rerank`."""
     UNRECOGNIZED = "UNRECOGNIZED"
 
 

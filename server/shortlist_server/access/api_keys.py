@@ -48,6 +48,7 @@ class Scope(StrEnum):
     RECOMMEND = "recommend"
     EXPLAIN = "explain"
     DEBUG = "debug"
+    RERANK = "rerank"
     CATALOG = "catalog"
     ADMIN = "admin"
     REFLECTION = "reflection"

@@ -37,7 +37,9 @@ def connect(path: Path, *, create: bool, lock_wait_ms: float) -> sqlite3.Connect
         check_same_thread=False,  # one thread at a time: the group's, or who holds the lock
     )
     try:
-        _use_wal(connection, time.monotonic() + lock_wait_ms / 1000)
+        journal = use_wal(connection, wait_s=lock_wait_ms / 1000)
+        if journal != "wal":
+            raise CatalogUnavailable(f"its disk supports no write-ahead log, only {journal}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -49,17 +51,24 @@ def connect(path: Path, *, create: bool, lock_wait_ms: float) -> sqlite3.Connect
     return connection
 
 
-def _use_wal(connection: sqlite3.Connection, end: float) -> None:
+def use_wal(connection: sqlite3.Connection, *, wait_s: float) -> str:
+    """Have a file in WAL mode; return its mode, which is another where its disk supports none.
+
+    Args:
+        connection: To the file.
+        wait_s: How long to wait for other processes' locks, in seconds.
+
+    Raises:
+        sqlite3.DatabaseError: the file cannot be opened, or is none of SQLite.
+    """
+    end = time.monotonic() + wait_s
     while True:
         try:
             (journal,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(journal)
         except sqlite3.OperationalError as error:
             # Of processes that open a new file at the same time one changes its mode. SQLite does
             # not wait here, whatever the timeout (https://www.sqlite.org/c3ref/busy_handler.html).
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
             time.sleep(AGAIN_S)
-            continue
-        if journal != "wal":
-            raise CatalogUnavailable(f"its disk supports no write-ahead log, only {journal}")
-        return

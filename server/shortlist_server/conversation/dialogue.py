@@ -193,9 +193,7 @@ class Dialogue:
                 deadline_s=deadline_s,
                 prompt_version=self._prompt.version,
             )
-            run.input_token_count = completion.usage.input_tokens
-            run.output_token_count = completion.usage.output_tokens
-            run.price = completion.cost
+            run.spent("intent", completion.usage, completion.cost)
             intent = read_intent(completion.value, told.handles, attributes)
             run.violations |= intent.violations
             return intent
@@ -208,7 +206,11 @@ class Dialogue:
         with run.stage("reply"):
             model, deadline_s = run.asked("reply", self._options.reply_share)
             messages = self._prompt.messages("reply", data())
-            stream = model.stream(messages, deadline_s=deadline_s)
+            stream = model.stream(
+                messages,
+                deadline_s=deadline_s,
+                on_cost=lambda usage, cost: run.spent("reply", usage, cost),
+            )
             async with aclosing(stream) as parts:  # type: ignore[type-var]
                 async for piece in reply.pieces(parts):
                     yield piece

@@ -1,4 +1,7 @@
-"""Conversations that the server keeps, in memory: each its caller's, for a while, not too many."""
+"""Conversations that the server keeps: each its caller's, for a while, not too many.
+
+`kept_file.py` keeps them for several processes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +31,37 @@ class _Kept:
     expires: float
 
 
-class KeptConversations:
+class KeptConversations(Protocol):
     """Conversations by id. Only the owner of one gets it; to others it does not exist."""
+
+    @property
+    def options(self) -> KeptOptions:
+        """How much is kept, and for how long."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size_bytes(self) -> int:
+        """What their states take."""
+
+    async def find(self, conversation_id: str, owner: str) -> bytes | None:
+        """Return the state of a conversation; None where its owner has none of this id."""
+
+    async def keep(self, conversation_id: str, owner: str, state: bytes) -> None:
+        """Keep a conversation as it is now; those that had no turn for the longest time make room.
+
+        Args:
+            conversation_id: That of `new_id`, or one that `find` found for the owner.
+            owner: Whose it is.
+            state: What it came to.
+        """
+
+
+class MemoryConversations:
+    """Implements `KeptConversations` in the memory of one process, of which one thread changes it.
+
+    Without the process they are gone.
+    """
 
     def __init__(self, options: KeptOptions, clock: Callable[[], float] = time.monotonic) -> None:
         """Begin with none."""
@@ -47,20 +80,14 @@ class KeptConversations:
         """What their states take."""
         return self._bytes
 
-    def find(self, conversation_id: str, owner: str) -> bytes | None:
-        """Return the state of a conversation; None where its owner has none of this id."""
+    async def find(self, conversation_id: str, owner: str) -> bytes | None:
+        """Return the state of a conversation; see `KeptConversations.find`."""
         self._forget_expired()
         kept = self._kept.get(conversation_id)
         return None if kept is None or kept.owner != owner else kept.state
 
-    def keep(self, conversation_id: str, owner: str, state: bytes) -> None:
-        """Keep a conversation as it is now; those that had no turn for the longest time make room.
-
-        Args:
-            conversation_id: That of `new_id`, or one that `find` found for the owner.
-            owner: Whose it is.
-            state: What it came to.
-        """
+    async def keep(self, conversation_id: str, owner: str, state: bytes) -> None:
+        """Keep a conversation as it is now; see `KeptConversations.keep`."""
         self._forget(conversation_id)
         expires = self._clock() + self.options.ttl_s
         self._kept[conversation_id] = _Kept(owner=owner, state=state, expires=expires)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shortlist_server.conversation.prompt import ConversePrompt
@@ -15,6 +15,7 @@ from shortlist_server.llm.language_model import (
     LanguageModelError,
     LlmBudgetExceeded,
     LlmUnavailable,
+    TokenUsage,
 )
 
 logger = logging.getLogger(__name__)
@@ -26,14 +27,22 @@ without it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCost:
+    """What a call cost."""
+
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    price: float = 0.0
+    """In the currency of the configured prices."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelUse:
     """What the model was asked, and what it cost."""
 
     model: str
     prompt: str
-    input_token_count: int = 0
-    output_token_count: int = 0
-    price: float = 0.0
+    intent: ModelCost
+    reply: ModelCost
     violations: tuple[str, ...] = ()
 
 
@@ -48,8 +57,7 @@ class ModelRun:
         self.stages: list[StageReport] = []
         self.failed: set[str] = set()
         self.violations: frozenset[str] = frozenset()
-        self.input_token_count = self.output_token_count = 0
-        self.price = 0.0
+        self._costs: dict[str, ModelCost] = {}
 
     def asked(self, name: str, share: float) -> tuple[LanguageModel, float]:
         """Return whom to ask, and the time that is left for it.
@@ -64,6 +72,10 @@ class ModelRun:
         if left_s <= 0:
             raise LlmBudgetExceeded(f"no time was left for the {name}")
         return self._model, left_s
+
+    def spent(self, name: str, usage: TokenUsage, price: float) -> None:
+        """Note what the call of a stage cost; what was noted first stands."""
+        self._costs.setdefault(name, ModelCost(usage=usage, price=price))
 
     def search_failed(self, error: Exception) -> None:
         """Say that items could not be searched by words."""
@@ -92,9 +104,8 @@ class ModelRun:
         return ModelUse(
             model=self._model.identity,
             prompt=self._prompt.version,
-            input_token_count=self.input_token_count,
-            output_token_count=self.output_token_count,
-            price=self.price,
+            intent=self._costs.get("intent", ModelCost()),
+            reply=self._costs.get("reply", ModelCost()),
             violations=tuple(sorted(self.violations)),
         )
 
@@ -134,6 +145,8 @@ class _ModelStage:
         reason, message = DegradedReason.FAILED, "it failed"
         if isinstance(error, LanguageModelError):
             reason, message = DegradedReason[error.reason], str(error)
+            if error.usage is not None:
+                self._run.spent(self._name, error.usage, error.cost)
         else:
             logger.error("the %s of a turn failed", self._name, exc_info=error)
         if isinstance(error, ReplyUnfit):

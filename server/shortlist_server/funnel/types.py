@@ -258,6 +258,7 @@ class DegradedReason(Enum):
     LLM_BUDGET_EXCEEDED = "LLM_BUDGET_EXCEEDED"
     LLM_BLOCKED = "LLM_BLOCKED"
     LLM_SWITCHED_OFF = "LLM_SWITCHED_OFF"
+    LLM_NOT_ALLOWED = "LLM_NOT_ALLOWED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

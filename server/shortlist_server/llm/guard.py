@@ -61,6 +61,10 @@ class Flight:
         """Whether the service was asked: before that, it is not its fault."""
         self.timed_out = False
         """Whether it was given up since time was over."""
+        self.usage, self.cost = TokenUsage(), 0.0
+        """What was paid for it."""
+        self.owed: TokenUsage | None = None
+        """What is paid for the call under way if it is cancelled; None where none is."""
 
 
 class Counted:
@@ -216,11 +220,22 @@ class Guard:
 
     def out_of_time(self, flight: Flight, deadline_s: float) -> LanguageModelError:
         """Return the error of who leaves since time is over."""
-        if flight.asked:
-            return LlmTimeout(f"{self.identity}: no answer within {deadline_s * 1e3:.0f} ms")
-        return LlmBudgetExceeded(
-            f"{self.identity}: {deadline_s * 1e3:.0f} ms passed before it was its turn"
+        if not flight.asked:
+            return LlmBudgetExceeded(
+                f"{self.identity}: {deadline_s * 1e3:.0f} ms passed before it was its turn"
+            )
+        usage, cost = self.spent(flight)
+        error = LlmTimeout(
+            f"{self.identity}: no answer within {deadline_s * 1e3:.0f} ms", usage=usage
         )
+        error.cost = cost
+        return error
+
+    def spent(self, flight: Flight) -> tuple[TokenUsage, float]:
+        """Return what a flight costs if it ends now."""
+        if flight.owed is None:
+            return flight.usage, flight.cost
+        return flight.usage + flight.owed, flight.cost + self._options.prices.cost(flight.owed)
 
     async def attempt(
         self,
@@ -286,11 +301,13 @@ class Guard:
         clock = asyncio.get_running_loop().time
         flight.asked, began = True, clock()
         end, usage = CallEnd.UNKNOWN, TokenUsage(input_tokens=input_tokens)
+        flight.owed, failed = usage, None
         try:
             answer = await call()
             end, usage = CallEnd.WELL, usage_of(answer)
         except LanguageModelError as error:
             # An answer that cannot be used is one.
+            failed = error
             answered = isinstance(error, LlmInvalidOutput | LlmBlocked)
             end = CallEnd.WELL if answered else CallEnd.FAILED
             if error.usage is not None:
@@ -308,6 +325,9 @@ class Guard:
         finally:
             self._breaker.leave(era, end)
             cost = self._pay(usage)
+            flight.usage, flight.cost, flight.owed = flight.usage + usage, flight.cost + cost, None
+            if failed is not None:
+                failed.cost = cost
         return answer, cost
 
     def _pay(self, usage: TokenUsage) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -15,6 +15,7 @@ from shortlist_server.llm.cost import HourBudget, estimated_tokens
 from shortlist_server.llm.guard import Flight, Guard, GuardOptions
 from shortlist_server.llm.language_model import (
     Completion,
+    LlmNotAllowed,
     Message,
     TokenUsage,
 )
@@ -39,6 +40,7 @@ class GuardedLanguageModel:
         budget: HourBudget,
         observer: LlmObserver | None = None,
         settings: str = "",
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         """Guard a provider; call it inside the event loop.
 
@@ -49,10 +51,12 @@ class GuardedLanguageModel:
             budget: What calls cost is paid from; may be shared.
             observer: Counts calls; None where nobody asks.
             settings: What answers depend on beside the model's identity, as its temperature.
+            may_ask: Whether the caller of the current task may have it asked.
         """
         self._provider = provider
         self._cache = cache
         self._settings = settings
+        self._may_ask = may_ask
         self._guard = Guard(provider.identity, options, budget=budget, observer=observer)
 
     @property
@@ -67,6 +71,7 @@ class GuardedLanguageModel:
         *,
         deadline_s: float,
         prompt_version: str = "",
+        usable: Callable[[Mapping[str, Any]], bool] = lambda value: True,
     ) -> Completion:
         """Return an object of a schema; see `LanguageModel.complete`.
 
@@ -77,7 +82,7 @@ class GuardedLanguageModel:
         key = cache_key(self.identity, self._settings, prompt_version, schema, told)
 
         async def work(flight: Flight) -> Completion:
-            if (kept := await self._kept(key, schema)) is not None:
+            if (kept := await self._kept(key, schema, usable)) is not None:
                 return kept
             answer, cost = await self._guard.attempt(
                 flight,
@@ -91,17 +96,23 @@ class GuardedLanguageModel:
                 usage_of=lambda answer: answer.usage,
                 input_tokens=estimated_tokens(text for _, text in told),
             )
-            value = json.dumps(dict(answer.value)).encode()
-            self._guard.later(self._cache.put({key: value}))
+            if usable(answer.value):
+                value = json.dumps(dict(answer.value)).encode()
+                self._guard.later(self._cache.put({key: value}))
             return replace(answer, cost=cost)
 
         with self._guard.counted() as counted:
+            self._check_allowed()
             answer = await self._guard.together(key, work, deadline_s=deadline_s)
             counted.outcome = "CACHED" if answer.cached else "OK"
         return answer
 
     async def stream(
-        self, messages: Sequence[Message], *, deadline_s: float
+        self,
+        messages: Sequence[Message],
+        *,
+        deadline_s: float,
+        on_cost: Callable[[TokenUsage, float], None] = lambda usage, cost: None,
     ) -> AsyncGenerator[str, None]:
         """Yield text as it is written; see `LanguageModel.stream`.
 
@@ -111,6 +122,7 @@ class GuardedLanguageModel:
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         told = estimated_tokens(one.text for one in messages)
         begun = False
+        asked: Flight | None = None
 
         async def write() -> TokenUsage:
             nonlocal begun
@@ -130,6 +142,8 @@ class GuardedLanguageModel:
             return used
 
         async def work(flight: Flight) -> None:
+            nonlocal asked
+            asked = flight
             try:
                 await self._guard.attempt(
                     flight,
@@ -142,10 +156,14 @@ class GuardedLanguageModel:
                 pieces.put_nowait(None)
 
         with self._guard.counted() as counted:
-            read = self._guard.alone(work, pieces, deadline_s=deadline_s)
-            async with aclosing(read):
-                async for piece in read:
-                    yield piece
+            self._check_allowed()
+            try:
+                read = self._guard.alone(work, pieces, deadline_s=deadline_s)
+                async with aclosing(read):
+                    async for piece in read:
+                        yield piece
+            finally:
+                on_cost(*(self._guard.spent(asked) if asked else (TokenUsage(), 0.0)))
             counted.outcome = "OK"
 
     async def close(self) -> None:
@@ -154,7 +172,14 @@ class GuardedLanguageModel:
         await self._provider.close()
         await self._cache.close()
 
-    async def _kept(self, key: bytes, schema: Mapping[str, Any]) -> Completion | None:
+    def _check_allowed(self) -> None:
+        # Also where an answer is kept: what a key may get does not depend on what others asked.
+        if not self._may_ask():
+            raise LlmNotAllowed(f"{self.identity}: the API key lacks the scope `rerank`")
+
+    async def _kept(
+        self, key: bytes, schema: Mapping[str, Any], usable: Callable[[Mapping[str, Any]], bool]
+    ) -> Completion | None:
         (kept,) = await self._cache.get([key])
         value: Any = None
         if kept is not None:
@@ -163,6 +188,6 @@ class GuardedLanguageModel:
             except ValueError:
                 value = None
         # A shared cache may hold what others wrote.
-        hit = isinstance(value, dict) and schema_problem(value, schema) is None
+        hit = isinstance(value, dict) and schema_problem(value, schema) is None and usable(value)
         self._guard.observer.llm_looked_up(self.identity, int(hit), int(not hit))
         return Completion(value=value, usage=TokenUsage(), cached=True) if hit else None

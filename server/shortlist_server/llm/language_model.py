@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -25,6 +25,12 @@ class TokenUsage:
     input_tokens: int = 0
     output_tokens: int = 0
 
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -46,7 +52,8 @@ class LanguageModelError(ShortlistError):
 
     Attributes:
         reason: Why, as stage reports and metrics name it.
-        usage: What the attempt cost; None if the provider did not say.
+        usage: What the attempt cost; None if nobody says.
+        cost: The same in the currency of the configured prices; 0 where they are not known.
     """
 
     reason: ClassVar[str]
@@ -54,6 +61,7 @@ class LanguageModelError(ShortlistError):
     def __init__(self, message: str, *, usage: TokenUsage | None = None) -> None:
         super().__init__(message)
         self.usage = usage
+        self.cost = 0.0
 
 
 class LlmTimeout(LanguageModelError):
@@ -92,6 +100,12 @@ class LlmBudgetExceeded(LanguageModelError):
     reason = "LLM_BUDGET_EXCEEDED"
 
 
+class LlmNotAllowed(LanguageModelError):
+    """The caller may not have it asked."""
+
+    reason = "LLM_NOT_ALLOWED"
+
+
 class LlmBlocked(LanguageModelError):
     """The provider's safety filter held the answer back."""
 
@@ -118,6 +132,7 @@ class LanguageModel(Protocol):
         *,
         deadline_s: float,
         prompt_version: str = "",
+        usable: Callable[[Mapping[str, Any]], bool] = lambda value: True,
     ) -> Completion:
         """Return an object of a schema.
 
@@ -128,13 +143,27 @@ class LanguageModel(Protocol):
                 has ended by then, whatever the provider does.
             prompt_version: Which template the messages were made from. Answers are cached by it,
                 beside the messages.
+            usable: Whether an object is of any use, beyond its schema. One that is not is returned,
+                too, but not kept: who asks again may get a better one.
 
         Raises:
             LanguageModelError: there is none; its class says why.
         """
 
-    def stream(self, messages: Sequence[Message], *, deadline_s: float) -> AsyncIterator[str]:
+    def stream(
+        self,
+        messages: Sequence[Message],
+        *,
+        deadline_s: float,
+        on_cost: Callable[[TokenUsage, float], None] = lambda usage, cost: None,
+    ) -> AsyncIterator[str]:
         """Yield text as it is written, piece by piece.
+
+        Args:
+            messages: What to answer, oldest first.
+            deadline_s: Time from now until the text is no use any more, in seconds.
+            on_cost: Told once, when it has ended, failed, or is read no further: in tokens, and in
+                the currency of the configured prices.
 
         Raises:
             LanguageModelError: it ended before its end; its class says why.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -13,6 +14,7 @@ from shortlist_server.llm.guard import GuardOptions
 from shortlist_server.llm.guarded_embedder import GuardedTextEmbedder
 from shortlist_server.llm.guarded_model import GuardedLanguageModel
 from shortlist_server.llm.observer import LlmObserver
+from shortlist_server.llm.own_loop import OwnLoopProvider
 from shortlist_server.llm.provider import (
     EmbedderOptions,
     EmbeddingProvider,
@@ -50,20 +52,29 @@ def make_language_model(
     model: ModelOptions,
     options: ServiceOptions,
     observer: LlmObserver | None = None,
+    may_ask: Callable[[], bool] = lambda: True,
 ) -> GuardedLanguageModel:
     """Return a guarded language model; call it inside the event loop.
+
+    Args:
+        provider: Whose API it speaks.
+        model: How it is asked.
+        options: What stands around it.
+        observer: Counts calls; None where nobody asks.
+        may_ask: Whether the caller of the current task may have it asked.
 
     Raises:
         ConfigError: the address of the cache is none.
         MissingExtra: what the provider or the cache needs is not installed.
     """
     return GuardedLanguageModel(
-        make_provider(provider, model),
+        OwnLoopProvider(lambda: make_provider(provider, model)),
         options.guard,
         cache=_cache(options.cache),
         budget=HourBudget(options.money_per_hour),
         observer=observer,
         settings=_settings(model),
+        may_ask=may_ask,
     )
 
 

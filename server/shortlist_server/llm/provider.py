@@ -11,10 +11,10 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from shortlist_server.funnel.arrays import Floats
 from shortlist_server.llm.answer import cut, unit_points
 from shortlist_server.llm.credentials import ApiKey
 from shortlist_server.llm.language_model import (
-    LanguageModel,
+    Completion,
     LanguageModelError,
     LlmBlocked,
     LlmInvalidOutput,
@@ -80,8 +80,24 @@ class EmbedderOptions:
     connections_max: int = 16
 
 
-class Provider(LanguageModel, Protocol):
-    """A language model that says what streams cost, and that can be closed."""
+class Provider(Protocol):
+    """A language model with nothing around it: it keeps no answers, says what streams cost, and
+    can be closed.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Provider and model; see `LanguageModel.identity`."""
+
+    async def complete(
+        self,
+        messages: Sequence[Message],
+        schema: Mapping[str, Any],
+        *,
+        deadline_s: float,
+        prompt_version: str = "",
+    ) -> Completion:
+        """Return an object of a schema; see `LanguageModel.complete`."""
 
     def stream(
         self,

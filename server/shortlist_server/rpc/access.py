@@ -119,6 +119,12 @@ def check_details(request: Any) -> None:
         raise ScopeMissing(scope=Scope.EXPLAIN)
 
 
+def may_have_models_asked() -> bool:
+    """Whether the caller of the current task may have language models asked, which cost money."""
+    key = current_caller.get()
+    return key is None or Scope.RERANK in key.scopes
+
+
 def charge_rows(count: int) -> None:
     """Count the rows of a batch, 1 or more, against the caller's limit like as many calls."""
     key = current_caller.get()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -28,6 +29,8 @@ from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.snapshot import Snapshot, snapshot_of
 from shortlist_server.rpc.write_answer import write_answer
 from shortlist_server.runtime.compute import ComputePool
+
+logger = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 GENERATIONS_MAX = 4
@@ -75,7 +78,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         remaining = context.time_remaining()
         budget = Budget(self._default_timeout_s if remaining is None else remaining)
         check_conversation.converse_request(request)
-        conversation = self._conversation(request)
+        conversation = await self._conversation(request)
         at = await self._snapshot(request, budget)
 
         async def ask_funnel(query: Query, options: Options) -> Answer:
@@ -98,7 +101,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
                     understood = part
                 message = self._message(part, at, budget)
                 if isinstance(part, Ended):
-                    self._keep(request, part.conversation, message.end)
+                    await self._keep(request, part.conversation, message.end)
                     if self._observe_turn is not None and understood is not None:
                         self._observe_turn(understood, part)
                 yield message
@@ -120,7 +123,7 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
                 convert_conversation.fill_end(part, message.end)
         return message
 
-    def _conversation(self, request: pb.ConverseRequest) -> Conversation:
+    async def _conversation(self, request: pb.ConverseRequest) -> Conversation:
         """Return what came of the turns before.
 
         Raises:
@@ -133,16 +136,18 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         if kind is None and not request.keep:
             return Conversation()
         if self._kept is None:
-            expected = "1 or more, and no workers, where the server is to keep conversations"
-            raise NotConfigured(setting="conversation.count_max", expected=expected)
+            raise NotConfigured(
+                setting="conversation.count_max",
+                expected="1 or more, and state_dir where there are workers, to keep conversations",
+            )
         if kind is None:
             return Conversation()
-        state = self._kept.find(request.conversation_id, _caller())
+        state = await self._kept.find(request.conversation_id, _caller())
         if state is None:
             raise ConversationNotFound(request.conversation_id)
         return convert_conversation.conversation(pb.ConversationState.FromString(state))
 
-    def _keep(
+    async def _keep(
         self, request: pb.ConverseRequest, conversation: Conversation, end: pb.TurnEnd
     ) -> None:
         """Keep a conversation, or give it to the caller to keep."""
@@ -151,8 +156,15 @@ class ConversationService(conversation_pb2_grpc.ConversationServiceServicer):
         if self._kept is None or not (request.keep or request.conversation_id):
             end.state.CopyFrom(state)
             return
-        end.conversation_id = request.conversation_id or new_id()
-        self._kept.keep(end.conversation_id, _caller(), state.SerializeToString())
+        conversation_id = request.conversation_id or new_id()
+        try:
+            await self._kept.keep(conversation_id, _caller(), state.SerializeToString())
+        except Exception:
+            # The turn is answered, and was paid for.
+            logger.exception("a conversation could not be kept; its caller keeps it")
+            end.state.CopyFrom(state)
+            return
+        end.conversation_id = conversation_id
         end.expire_time.FromNanoseconds(time.time_ns() + int(self._kept.options.ttl_s * 1e9))
 
     async def _snapshot(self, request: pb.ConverseRequest, budget: Budget) -> Snapshot:

@@ -125,7 +125,11 @@ def fill_end(end: Ended, message: pb.TurnEnd) -> None:
         model = message.language_model
         model.model = use.model
         model.prompt = use.prompt
-        model.input_token_count = use.input_token_count
-        model.output_token_count = use.output_token_count
-        model.price = use.price
+        for cost, told in ((use.intent, model.intent), (use.reply, model.reply)):
+            told.input_token_count = cost.usage.input_tokens
+            told.output_token_count = cost.usage.output_tokens
+            told.price = cost.price
+        model.input_token_count = model.intent.input_token_count + model.reply.input_token_count
+        model.output_token_count = model.intent.output_token_count + model.reply.output_token_count
+        model.price = model.intent.price + model.reply.price
         model.violations.extend(use.violations)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from shortlist_server.funnel.rating import RATING_MAX, RATING_MIN, Rated, Rating
 from shortlist_server.funnel.stages import RatingQuery
 from shortlist_server.funnel.types import DegradedReason
-from shortlist_server.llm.item_ratings import RATING_SCHEMA, read_ratings
+from shortlist_server.llm.item_ratings import RATING_SCHEMA, ItemRatings, read_ratings
 from shortlist_server.llm.language_model import LanguageModel, LanguageModelError
 from shortlist_server.llm.prompt import RatingPrompt, rating_prompt
 from shortlist_server.stages import told
@@ -62,6 +64,7 @@ class LlmRater:
                 model=self._model.identity,
                 input_token_count=0 if error.usage is None else error.usage.input_tokens,
                 output_token_count=0 if error.usage is None else error.usage.output_tokens,
+                price=error.cost,
             )
         except Exception as error:
             # An answer is not lost to a fault in what only refines it.
@@ -80,6 +83,11 @@ class LlmRater:
             history_count=self._options.history_count,
             rated_first=True,
         )
+        handles = told.handles(len(shown))
+
+        def ratings_of(value: Mapping[str, Any]) -> ItemRatings:
+            return read_ratings(value, handles, lowest=RATING_MIN, highest=RATING_MAX)
+
         completion = await self._model.complete(
             prompt.messages(
                 {**known, "items": told.items(ask.catalog, shown, prompt)}, count=len(shown)
@@ -87,10 +95,9 @@ class LlmRater:
             RATING_SCHEMA,
             deadline_s=ask.deadline_s,
             prompt_version=prompt.version,
+            usable=lambda value: ratings_of(value).ratings is not None,
         )
-        said = read_ratings(
-            completion.value, told.handles(len(shown)), lowest=RATING_MIN, highest=RATING_MAX
-        )
+        said = ratings_of(completion.value)
         wrong = ", ".join(sorted(said.violations))
         paid = None if completion.cached else completion.usage
         blend = ask.options.blend

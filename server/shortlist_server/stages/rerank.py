@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,10 @@ class LlmReranker:
             for handle, place in zip(handles, shuffle, strict=True)
         ]
         options = ask.options
+
+        def order_of(value: Mapping[str, Any]) -> ItemOrder:
+            return read_order(value, handles, subset=options.subset, secrets=prompt.sentences)
+
         completion = await self._model.complete(
             prompt.messages(
                 {**profile, "candidates": candidates},
@@ -118,11 +122,9 @@ class LlmReranker:
             order_schema(reasons=options.reasons),
             deadline_s=ask.deadline_s,
             prompt_version=prompt.version,
+            usable=lambda value: order_of(value).positions is not None,
         )
-        order = read_order(
-            completion.value, handles, subset=options.subset, secrets=prompt.sentences
-        )
-        return order, completion
+        return order_of(completion.value), completion
 
     def _told(
         self, ask: RerankQuery, prompt: RerankPrompt
@@ -173,7 +175,8 @@ class LlmReranker:
             pass_count=len(orders),
             input_token_count=sum(usage.input_tokens for usage in paid),
             output_token_count=sum(usage.output_tokens for usage in paid),
-            price=sum(completion.cost for _, completion in given),
+            price=sum(completion.cost for _, completion in given)
+            + sum(error.cost for error in errors),
             violations=tuple(violations),
         )
 

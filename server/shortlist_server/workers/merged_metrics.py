@@ -19,7 +19,12 @@ SUMMED_GAUGES = frozenset({"shortlist_requests_in_flight", "shortlist_compute_ad
 """Gauges that tell of a worker's share of something."""
 SAME_GAUGES = frozenset(
     {
-        *("shortlist_items", "shortlist_bundle_info", "shortlist_rerank_arms_off", "python_info"),
+        "shortlist_items",
+        "shortlist_bundle_info",
+        "shortlist_conversations_kept",
+        "shortlist_conversations_kept_bytes",
+        "shortlist_rerank_arms_off",
+        "python_info",
     }
 )
 """Gauges that are the same in each worker. All others, and what tells of the process itself, get

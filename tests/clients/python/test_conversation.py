@@ -21,6 +21,7 @@ from shortlist_client import (
     DroppedCondition,
     Event,
     InvalidValue,
+    LanguageModelCost,
     LanguageModelUse,
     ReplyPiece,
     StageOutcome,
@@ -80,6 +81,8 @@ END = pb.TurnEnd(
         output_token_count=30,
         price=0.5,
         violations=["link"],
+        intent=pb.LanguageModelCost(input_token_count=100, output_token_count=10, price=0.25),
+        reply=pb.LanguageModelCost(input_token_count=20, output_token_count=20, price=0.25),
     ),
 )
 PARTS = [
@@ -197,6 +200,8 @@ def test_every_part_arrives_as_it_was_sent(ask: Ask, fake_server: FakeServer) ->
         output_token_count=30,
         price=0.5,
         violations=("link",),
+        intent=LanguageModelCost(input_token_count=100, output_token_count=10, price=0.25),
+        reply=LanguageModelCost(input_token_count=20, output_token_count=20, price=0.25),
     )
     ask("converse", "More", conversation=end.conversation)
     assert fake_server.received[-1].request.state == STATE

@@ -1,6 +1,19 @@
+"""What every store of conversations keeps to, whatever it is kept in."""
+
 from __future__ import annotations
 
-from shortlist_server.conversation.kept import KeptConversations, KeptOptions, new_id
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from shortlist_server.conversation.kept import (
+    KeptConversations,
+    KeptOptions,
+    MemoryConversations,
+    new_id,
+)
+from shortlist_server.conversation.kept_file import FileConversations
 
 
 class Clock:
@@ -10,50 +23,61 @@ class Clock:
         return self.now
 
 
-def kept(**options: float) -> tuple[KeptConversations, Clock]:
-    clock = Clock()
-    return KeptConversations(KeptOptions(**options), clock), clock  # type: ignore[arg-type]
+Kept: TypeAlias = Callable[..., tuple[KeptConversations, Clock]]
 
 
-def test_only_the_owner_finds_a_conversation() -> None:
+@pytest.fixture(params=["memory", "file"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    def make(**given: float) -> tuple[KeptConversations, Clock]:
+        clock, options = Clock(), KeptOptions(**given)  # type: ignore[arg-type]
+        if request.param == "memory":
+            return MemoryConversations(options, clock), clock
+        opened = FileConversations(tmp_path, options, clock)
+        request.addfinalizer(opened.close)
+        return opened, clock
+
+    return make
+
+
+async def test_only_the_owner_finds_a_conversation(kept: Kept) -> None:
     conversations, _ = kept()
-    conversations.keep("a", "ada", b"state")
-    assert conversations.find("a", "ada") == b"state"
-    assert conversations.find("a", "ben") is None
-    assert conversations.find("a", "") is None
-    assert conversations.find("b", "ada") is None
+    await conversations.keep("a", "ada", b"state")
+    assert await conversations.find("a", "ada") == b"state"
+    assert await conversations.find("a", "ben") is None
+    assert await conversations.find("a", "") is None
+    assert await conversations.find("b", "ada") is None
 
 
-def test_a_conversation_is_forgotten_some_time_after_its_last_turn() -> None:
+async def test_a_conversation_is_forgotten_some_time_after_its_last_turn(kept: Kept) -> None:
     conversations, clock = kept(ttl_s=10)
-    conversations.keep("a", "ada", b"1")
+    await conversations.keep("a", "ada", b"1")
     clock.now = 9
-    conversations.keep("a", "ada", b"2")
+    await conversations.keep("a", "ada", b"2")
     clock.now = 18.9
-    assert conversations.find("a", "ada") == b"2"
+    assert await conversations.find("a", "ada") == b"2"
     clock.now = 19
-    assert conversations.find("a", "ada") is None
-    assert conversations.size_bytes == 0
+    assert await conversations.find("a", "ada") is None
+    await conversations.keep("b", "ada", b"")
+    assert (len(conversations), conversations.size_bytes) == (1, 0)
 
 
-def test_those_without_a_turn_for_the_longest_time_make_room() -> None:
-    conversations, _ = kept(count_max=2)
-    conversations.keep("a", "ada", b"1")
-    conversations.keep("b", "ada", b"1")
-    conversations.keep("a", "ada", b"2")
-    conversations.keep("c", "ada", b"1")
-    assert conversations.find("b", "ada") is None
-    assert conversations.find("a", "ada") == b"2"
+async def test_those_without_a_turn_for_the_longest_time_make_room(kept: Kept) -> None:
+    conversations, clock = kept(count_max=2)
+    for number, name in enumerate("abac"):
+        clock.now = number
+        await conversations.keep(name, "ada", str(number).encode())
+    assert await conversations.find("b", "ada") is None
+    assert await conversations.find("a", "ada") == b"2"
     assert len(conversations) == 2
 
 
-def test_memory_is_bounded() -> None:
+async def test_what_they_take_is_bounded(kept: Kept) -> None:
     conversations, _ = kept(bytes_max=100)
     for number in range(10):
-        conversations.keep(str(number), "ada", bytes(40))
+        await conversations.keep(str(number), "ada", bytes(40))
         assert conversations.size_bytes <= 100
     assert len(conversations) == 2
-    conversations.keep("large", "ada", bytes(101))
+    await conversations.keep("large", "ada", bytes(101))
     assert (len(conversations), conversations.size_bytes) == (0, 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -30,6 +31,7 @@ from shortlist_server.llm.language_model import (
     Message,
     TokenUsage,
 )
+from shortlist_server.llm.own_loop import OwnLoopProvider
 
 SCHEMA = {
     "type": "object",
@@ -48,8 +50,9 @@ NEVER = BreakerOptions(calls_min=1_000, calls=1_000)
 class World:
     """A guarded model of a real SDK, the stub that it asks, and what was observed."""
 
-    def __init__(self, name: str, stub: LlmStub) -> None:
+    def __init__(self, name: str, stub: LlmStub, *, own_loop: bool) -> None:
         self.name = name
+        self.own_loop = own_loop
         self.stub = stub
         self.noted = Noted()
         self.models: list[GuardedLanguageModel] = []
@@ -63,8 +66,14 @@ class World:
         settings: str = "",
         **options: Any,
     ) -> GuardedLanguageModel:
+        if provider is None:
+            provider = (
+                OwnLoopProvider(lambda: make_model(self.name, self.stub))
+                if self.own_loop
+                else make_model(self.name, self.stub)
+            )
         made = GuardedLanguageModel(
-            provider or make_model(self.name, self.stub),
+            provider,
             GuardOptions(**{"breaker": NEVER, "prices": PRICES} | options),
             cache=cache or MemoryCache(bytes_max=1 << 20, ttl_s=60),
             budget=HourBudget(money_max),
@@ -75,10 +84,10 @@ class World:
         return made
 
 
-@pytest.fixture
-async def world(stub: LlmStub) -> AsyncIterator[World]:
+@pytest.fixture(params=[False, True], ids=["one loop", "own loop"])
+async def world(request: pytest.FixtureRequest, stub: LlmStub) -> AsyncIterator[World]:
     # The guard does not see which SDK it is; all of them pass test_providers.
-    world = World(TESTED[0], stub)
+    world = World(TESTED[0], stub, own_loop=request.param)
     yield world
     for model in world.models:
         await model.close()
@@ -175,25 +184,54 @@ async def test_a_cache_that_lies_is_a_miss(world: World) -> None:
 async def test_what_cannot_be_used_is_not_kept(world: World) -> None:
     model = world.model()
     world.stub.behave(behave.broken_json(), behave.answer())
-    with pytest.raises(LlmInvalidOutput):
+    with pytest.raises(LlmInvalidOutput) as caught:
         await ask(model)
     assert (await ask(model)).value == {"order": ["c", "b", "a"]}
     assert world.noted.outcomes == ["LLM_INVALID_OUTPUT", "OK"]
     # It was an answer, and is paid for.
+    assert caught.value.cost == pytest.approx(COST)
     assert len(world.noted.spent) == 2
     assert world.noted.spent[0] == world.noted.spent[1]
+
+
+async def test_an_object_of_no_use_is_returned_but_not_kept(world: World) -> None:
+    cache = MemoryCache(bytes_max=1 << 20, ttl_s=60)
+    model = world.model(cache)
+
+    def usable(value: Mapping[str, Any]) -> bool:
+        return len(set(value["order"])) == 3
+
+    async def ask_usable() -> Completion:
+        return await model.complete(PROMPT, SCHEMA, deadline_s=10, usable=usable)
+
+    world.stub.behave(behave.duplicate_handles(), behave.answer())
+    assert (await ask_usable()).value == {"order": ["c", "c", "a"]}
+    assert cache.size_bytes == 0
+    assert (await ask_usable()).value == {"order": ["c", "b", "a"]}
+    assert (await ask_usable()).cached
+    # The same where it was kept by somebody to whom it was of use.
+    world.stub.behave(behave.duplicate_handles(), behave.answer())
+    await ask(model, "please")
+    prompt = (*PROMPT, Message(role="user", text="please"))
+    answer = await model.complete(prompt, SCHEMA, deadline_s=10, usable=usable)
+    assert (answer.value, answer.cached) == ({"order": ["c", "b", "a"]}, False)
+    assert (await ask(model, "please")).value == answer.value
 
 
 async def test_a_hanging_call_ends_at_the_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     # Long enough for the call to arrive, also from a busy machine.
-    with pytest.raises(LlmTimeout, match="2000 ms"):
-        await ask(world.model(), deadline_s=2.0)
+    model = world.model()
+    with pytest.raises(LlmTimeout, match="2000 ms") as caught:
+        await ask(model, deadline_s=2.0)
     await asyncio.to_thread(world.stub.wait_cancelled)
     assert world.noted.outcomes == ["LLM_TIMEOUT"]
+    await asyncio.gather(*model._guard._tasks, return_exceptions=True)
     # Nobody says what it cost: what was asked is paid.
     tokens = estimated_tokens([PROMPT[0].text])
-    assert world.noted.spent == [(tokens, 0, pytest.approx(tokens * 1_000 / 1e6))]
+    cost = pytest.approx(tokens * 1_000 / 1e6)
+    assert world.noted.spent == [(tokens, 0, cost)]
+    assert (caught.value.usage, caught.value.cost) == (TokenUsage(input_tokens=tokens), cost)
 
 
 async def test_who_is_deaf_to_cancellation_is_left_alone(world: World) -> None:
@@ -386,6 +424,41 @@ async def test_a_stream_is_passed_on_and_paid(world: World) -> None:
     assert world.noted.outcomes == ["OK"]
 
 
+SENT = TokenUsage(input_tokens=estimated_tokens([PROMPT[0].text]))
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "usage"),
+    [
+        (behave.answer(), TokenUsage(input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)),
+        (behave.truncated(), TokenUsage(input_tokens=INPUT_TOKENS, output_tokens=OUTPUT_TOKENS)),
+        (behave.status(500), TokenUsage()),
+        (behave.hang(), SENT),
+    ],
+    ids=lambda one: getattr(one, "kind", ""),
+)
+async def test_a_stream_says_what_it_cost(
+    world: World, behaviour: behave.Behaviour, usage: TokenUsage
+) -> None:
+    world.stub.behave(behaviour)
+    told: list[tuple[TokenUsage, float]] = []
+    model = world.model()
+    stream = model.stream(PROMPT, deadline_s=2.0, on_cost=lambda *cost: told.append(cost))
+    with contextlib.suppress(LanguageModelError):
+        await read(stream)
+    assert told == [(usage, pytest.approx(PRICES.cost(usage)))]
+    await asyncio.gather(*model._guard._tasks, return_exceptions=True)
+    assert world.noted.spent == [(usage.input_tokens, usage.output_tokens, told[0][1])]
+
+
+async def test_a_stream_that_is_not_begun_costs_nothing(world: World) -> None:
+    told: list[tuple[TokenUsage, float]] = []
+    model = world.model(money_max=0.0)
+    with pytest.raises(LlmBudgetExceeded):
+        await read(model.stream(PROMPT, deadline_s=2.0, on_cost=lambda *cost: told.append(cost)))
+    assert told == [(TokenUsage(), 0.0)]
+
+
 async def test_a_stream_ends_at_its_deadline_and_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
     pieces: list[str] = []
@@ -405,9 +478,12 @@ async def test_a_stream_of_the_deaf_ends_at_its_deadline(world: World) -> None:
 
 async def test_a_stream_that_nobody_reads_on_is_cancelled(world: World) -> None:
     world.stub.behave(behave.hang())
-    async with aclosing(world.model().stream(PROMPT, deadline_s=10)) as pieces:
+    told: list[tuple[TokenUsage, float]] = []
+    stream = world.model().stream(PROMPT, deadline_s=10, on_cost=lambda *cost: told.append(cost))
+    async with aclosing(stream) as pieces:
         async for _ in pieces:
             break
+    assert told == [(SENT, pytest.approx(PRICES.cost(SENT)))]
     await asyncio.to_thread(world.stub.wait_cancelled)
     assert world.noted.outcomes == ["CANCELLED"]
 

@@ -119,7 +119,11 @@ def test_the_model_is_told_the_history_newest_last_and_the_candidates(
     assert set(first) <= {"handle", "title", "attributes"}
     assert set(first["attributes"]) <= {"year", "genres"}
     assert [one["handle"] for one in data["candidates"]] == [f"c0{n}" for n in range(1, 7)]
+    usable = options.pop("usable")
     assert options == {"deadline_s": 5.0, "prompt_version": rerank_prompt().version}
+    handles = [one["handle"] for one in data["candidates"]]
+    assert usable({"order": handles[::-1]})
+    assert not usable({"order": handles[:-1]})
     model = Model(as_shown)
     run(model, ask_of(generation, User(id="u1", history=history)))
     assert data_of(model.told[0][0])["history"][0]["rating"] == 4.5

@@ -15,6 +15,7 @@ def counted(calls: int, in_flight: int = 0) -> list[dict[str, Any]]:
     metrics = Metrics()
     metrics.serves(name='a"b', version="1", sha256="f")
     metrics.watch("items", "Items of the catalogue.", lambda: 60)
+    metrics.watch("conversations_kept", "Conversations that the server keeps.", lambda: 7)
     for _ in range(calls):
         metrics.began()
         metrics.ended("Recommend", "OK", 0.003)
@@ -54,6 +55,7 @@ def test_counters_histograms_and_what_is_in_flight_add_up() -> None:
 def test_what_is_the_same_everywhere_is_not_added_up() -> None:
     text = MergedMetrics().text([(0, counted(0)), (1, counted(0))])
     assert value(text, "shortlist_items") == 60
+    assert value(text, "shortlist_conversations_kept") == 7
     assert value(text, "shortlist_bundle_info", name='a"b', version="1", sha256="f") == 1
 
 

@@ -156,7 +156,8 @@ type ConverseRequest struct {
 	//	*ConverseRequest_State
 	Conversation isConverseRequest_Conversation `protobuf_oneof:"conversation"`
 	// Whether the server keeps the conversation from this turn on, and the end says its id; else the end carries its state.
-	// A conversation that came by its id is kept in any case. Default false.
+	// A conversation that came by its id is kept in any case. Where it cannot be kept now, the end carries its state all the
+	// same. Default false.
 	Keep bool `protobuf:"varint,5,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Number of items wanted. 1..20; 0 means 5.
 	Limit int32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -926,14 +927,18 @@ type LanguageModelUse struct {
 	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	// Name and version of the prompt: `converse@` and the first 12 hexadecimal digits of the SHA-256 of its template.
 	Prompt string `protobuf:"bytes,2,opt,name=prompt,proto3" json:"prompt,omitempty"`
-	// Tokens that it read to understand the turn; 0 where the provider does not say. Those of the reply are not counted here.
+	// Tokens that it read in the turn: the sum of `intent` and `reply`.
 	InputTokenCount int64 `protobuf:"varint,3,opt,name=input_token_count,json=inputTokenCount,proto3" json:"input_token_count,omitempty"`
-	// Tokens that it wrote to understand the turn; see `input_token_count`.
+	// Tokens that it wrote in the turn, what it thought included: the sum of `intent` and `reply`.
 	OutputTokenCount int64 `protobuf:"varint,4,opt,name=output_token_count,json=outputTokenCount,proto3" json:"output_token_count,omitempty"`
-	// What that cost by the server's configured prices, in their currency; 0 where it has none.
+	// What both cost by the server's configured prices, in their currency; 0 where it has none.
 	Price float64 `protobuf:"fixed64,5,opt,name=price,proto3" json:"price,omitempty"`
 	// What was wrong with its answers, each once, by name: `foreign_item`, `condition`, `link`, `prompt_shown`, `too_long`.
-	Violations    []string `protobuf:"bytes,6,rep,name=violations,proto3" json:"violations,omitempty"`
+	Violations []string `protobuf:"bytes,6,rep,name=violations,proto3" json:"violations,omitempty"`
+	// What it cost to understand the turn; nothing where the answer was kept from before.
+	Intent *LanguageModelCost `protobuf:"bytes,7,opt,name=intent,proto3" json:"intent,omitempty"`
+	// What it cost to word the reply, also one that broke off.
+	Reply         *LanguageModelCost `protobuf:"bytes,8,opt,name=reply,proto3" json:"reply,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1010,6 +1015,85 @@ func (x *LanguageModelUse) GetViolations() []string {
 	return nil
 }
 
+func (x *LanguageModelUse) GetIntent() *LanguageModelCost {
+	if x != nil {
+		return x.Intent
+	}
+	return nil
+}
+
+func (x *LanguageModelUse) GetReply() *LanguageModelCost {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+// What a call of a language model cost.
+type LanguageModelCost struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tokens that it read; one for four bytes that were sent where the call was cancelled, or the provider does not say what a
+	// reply cost; 0 where it does not say what an understanding did.
+	InputTokenCount int64 `protobuf:"varint,1,opt,name=input_token_count,json=inputTokenCount,proto3" json:"input_token_count,omitempty"`
+	// Tokens that it wrote, what it thought included; 0 where the provider does not say.
+	OutputTokenCount int64 `protobuf:"varint,2,opt,name=output_token_count,json=outputTokenCount,proto3" json:"output_token_count,omitempty"`
+	// What they cost by the server's configured prices, in their currency; 0 where it has none.
+	Price         float64 `protobuf:"fixed64,3,opt,name=price,proto3" json:"price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LanguageModelCost) Reset() {
+	*x = LanguageModelCost{}
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LanguageModelCost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LanguageModelCost) ProtoMessage() {}
+
+func (x *LanguageModelCost) ProtoReflect() protoreflect.Message {
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LanguageModelCost.ProtoReflect.Descriptor instead.
+func (*LanguageModelCost) Descriptor() ([]byte, []int) {
+	return file_shortlist_v1_conversation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LanguageModelCost) GetInputTokenCount() int64 {
+	if x != nil {
+		return x.InputTokenCount
+	}
+	return 0
+}
+
+func (x *LanguageModelCost) GetOutputTokenCount() int64 {
+	if x != nil {
+		return x.OutputTokenCount
+	}
+	return 0
+}
+
+func (x *LanguageModelCost) GetPrice() float64 {
+	if x != nil {
+		return x.Price
+	}
+	return 0
+}
+
 // What a conversation came to. What it holds has an effect on this conversation alone.
 type ConversationState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1031,7 +1115,7 @@ type ConversationState struct {
 
 func (x *ConversationState) Reset() {
 	*x = ConversationState{}
-	mi := &file_shortlist_v1_conversation_proto_msgTypes[9]
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1127,7 @@ func (x *ConversationState) String() string {
 func (*ConversationState) ProtoMessage() {}
 
 func (x *ConversationState) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_conversation_proto_msgTypes[9]
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1140,7 @@ func (x *ConversationState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationState.ProtoReflect.Descriptor instead.
 func (*ConversationState) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_conversation_proto_rawDescGZIP(), []int{9}
+	return file_shortlist_v1_conversation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConversationState) GetTurns() []*ConversationTurn {
@@ -1116,7 +1200,7 @@ type ConversationTurn struct {
 
 func (x *ConversationTurn) Reset() {
 	*x = ConversationTurn{}
-	mi := &file_shortlist_v1_conversation_proto_msgTypes[10]
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1212,7 @@ func (x *ConversationTurn) String() string {
 func (*ConversationTurn) ProtoMessage() {}
 
 func (x *ConversationTurn) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_conversation_proto_msgTypes[10]
+	mi := &file_shortlist_v1_conversation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1225,7 @@ func (x *ConversationTurn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConversationTurn.ProtoReflect.Descriptor instead.
 func (*ConversationTurn) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_conversation_proto_rawDescGZIP(), []int{10}
+	return file_shortlist_v1_conversation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConversationTurn) GetText() string {
@@ -1231,7 +1315,7 @@ const file_shortlist_v1_conversation_proto_rawDesc = "" +
 	"\bdegraded\x18\x06 \x03(\v2\x19.shortlist.v1.DegradationR\bdegraded\x121\n" +
 	"\x06stages\x18\a \x03(\v2\x19.shortlist.v1.StageReportR\x06stages\x12E\n" +
 	"\x0elanguage_model\x18\b \x01(\v2\x1e.shortlist.v1.LanguageModelUseR\rlanguageModelB\x0e\n" +
-	"\fconversation\"\xd0\x01\n" +
+	"\fconversation\"\xc0\x02\n" +
 	"\x10LanguageModelUse\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x16\n" +
 	"\x06prompt\x18\x02 \x01(\tR\x06prompt\x12*\n" +
@@ -1240,7 +1324,13 @@ const file_shortlist_v1_conversation_proto_rawDesc = "" +
 	"\x05price\x18\x05 \x01(\x01R\x05price\x12\x1e\n" +
 	"\n" +
 	"violations\x18\x06 \x03(\tR\n" +
-	"violations\"\x99\x02\n" +
+	"violations\x127\n" +
+	"\x06intent\x18\a \x01(\v2\x1f.shortlist.v1.LanguageModelCostR\x06intent\x125\n" +
+	"\x05reply\x18\b \x01(\v2\x1f.shortlist.v1.LanguageModelCostR\x05reply\"\x83\x01\n" +
+	"\x11LanguageModelCost\x12*\n" +
+	"\x11input_token_count\x18\x01 \x01(\x03R\x0finputTokenCount\x12,\n" +
+	"\x12output_token_count\x18\x02 \x01(\x03R\x10outputTokenCount\x12\x14\n" +
+	"\x05price\x18\x03 \x01(\x01R\x05price\"\x99\x02\n" +
 	"\x11ConversationState\x124\n" +
 	"\x05turns\x18\x01 \x03(\v2\x1e.shortlist.v1.ConversationTurnR\x05turns\x12\x14\n" +
 	"\x05taste\x18\x02 \x01(\tR\x05taste\x12@\n" +
@@ -1283,7 +1373,7 @@ func file_shortlist_v1_conversation_proto_rawDescGZIP() []byte {
 }
 
 var file_shortlist_v1_conversation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_shortlist_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_shortlist_v1_conversation_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_shortlist_v1_conversation_proto_goTypes = []any{
 	(TurnAction)(0),               // 0: shortlist.v1.TurnAction
 	(AttributeComparison)(0),      // 1: shortlist.v1.AttributeComparison
@@ -1296,23 +1386,24 @@ var file_shortlist_v1_conversation_proto_goTypes = []any{
 	(*ReplyPiece)(nil),            // 8: shortlist.v1.ReplyPiece
 	(*TurnEnd)(nil),               // 9: shortlist.v1.TurnEnd
 	(*LanguageModelUse)(nil),      // 10: shortlist.v1.LanguageModelUse
-	(*ConversationState)(nil),     // 11: shortlist.v1.ConversationState
-	(*ConversationTurn)(nil),      // 12: shortlist.v1.ConversationTurn
-	(*Query)(nil),                 // 13: shortlist.v1.Query
-	(*Filter)(nil),                // 14: shortlist.v1.Filter
-	(*Exclusions)(nil),            // 15: shortlist.v1.Exclusions
-	(*Value)(nil),                 // 16: shortlist.v1.Value
-	(*ScoredItem)(nil),            // 17: shortlist.v1.ScoredItem
-	(*AnswerInfo)(nil),            // 18: shortlist.v1.AnswerInfo
-	(*timestamppb.Timestamp)(nil), // 19: google.protobuf.Timestamp
-	(*Degradation)(nil),           // 20: shortlist.v1.Degradation
-	(*StageReport)(nil),           // 21: shortlist.v1.StageReport
+	(*LanguageModelCost)(nil),     // 11: shortlist.v1.LanguageModelCost
+	(*ConversationState)(nil),     // 12: shortlist.v1.ConversationState
+	(*ConversationTurn)(nil),      // 13: shortlist.v1.ConversationTurn
+	(*Query)(nil),                 // 14: shortlist.v1.Query
+	(*Filter)(nil),                // 15: shortlist.v1.Filter
+	(*Exclusions)(nil),            // 16: shortlist.v1.Exclusions
+	(*Value)(nil),                 // 17: shortlist.v1.Value
+	(*ScoredItem)(nil),            // 18: shortlist.v1.ScoredItem
+	(*AnswerInfo)(nil),            // 19: shortlist.v1.AnswerInfo
+	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(*Degradation)(nil),           // 21: shortlist.v1.Degradation
+	(*StageReport)(nil),           // 22: shortlist.v1.StageReport
 }
 var file_shortlist_v1_conversation_proto_depIdxs = []int32{
-	13, // 0: shortlist.v1.ConverseRequest.query:type_name -> shortlist.v1.Query
-	11, // 1: shortlist.v1.ConverseRequest.state:type_name -> shortlist.v1.ConversationState
-	14, // 2: shortlist.v1.ConverseRequest.filter:type_name -> shortlist.v1.Filter
-	15, // 3: shortlist.v1.ConverseRequest.exclusions:type_name -> shortlist.v1.Exclusions
+	14, // 0: shortlist.v1.ConverseRequest.query:type_name -> shortlist.v1.Query
+	12, // 1: shortlist.v1.ConverseRequest.state:type_name -> shortlist.v1.ConversationState
+	15, // 2: shortlist.v1.ConverseRequest.filter:type_name -> shortlist.v1.Filter
+	16, // 3: shortlist.v1.ConverseRequest.exclusions:type_name -> shortlist.v1.Exclusions
 	4,  // 4: shortlist.v1.ConverseResponse.understanding:type_name -> shortlist.v1.Understanding
 	7,  // 5: shortlist.v1.ConverseResponse.items:type_name -> shortlist.v1.TurnItems
 	8,  // 6: shortlist.v1.ConverseResponse.reply:type_name -> shortlist.v1.ReplyPiece
@@ -1321,23 +1412,25 @@ var file_shortlist_v1_conversation_proto_depIdxs = []int32{
 	5,  // 9: shortlist.v1.Understanding.conditions:type_name -> shortlist.v1.AttributeCondition
 	6,  // 10: shortlist.v1.Understanding.dropped_conditions:type_name -> shortlist.v1.DroppedCondition
 	1,  // 11: shortlist.v1.AttributeCondition.comparison:type_name -> shortlist.v1.AttributeComparison
-	16, // 12: shortlist.v1.AttributeCondition.values:type_name -> shortlist.v1.Value
-	17, // 13: shortlist.v1.TurnItems.items:type_name -> shortlist.v1.ScoredItem
-	18, // 14: shortlist.v1.TurnItems.info:type_name -> shortlist.v1.AnswerInfo
-	11, // 15: shortlist.v1.TurnEnd.state:type_name -> shortlist.v1.ConversationState
-	19, // 16: shortlist.v1.TurnEnd.expire_time:type_name -> google.protobuf.Timestamp
-	20, // 17: shortlist.v1.TurnEnd.degraded:type_name -> shortlist.v1.Degradation
-	21, // 18: shortlist.v1.TurnEnd.stages:type_name -> shortlist.v1.StageReport
+	17, // 12: shortlist.v1.AttributeCondition.values:type_name -> shortlist.v1.Value
+	18, // 13: shortlist.v1.TurnItems.items:type_name -> shortlist.v1.ScoredItem
+	19, // 14: shortlist.v1.TurnItems.info:type_name -> shortlist.v1.AnswerInfo
+	12, // 15: shortlist.v1.TurnEnd.state:type_name -> shortlist.v1.ConversationState
+	20, // 16: shortlist.v1.TurnEnd.expire_time:type_name -> google.protobuf.Timestamp
+	21, // 17: shortlist.v1.TurnEnd.degraded:type_name -> shortlist.v1.Degradation
+	22, // 18: shortlist.v1.TurnEnd.stages:type_name -> shortlist.v1.StageReport
 	10, // 19: shortlist.v1.TurnEnd.language_model:type_name -> shortlist.v1.LanguageModelUse
-	12, // 20: shortlist.v1.ConversationState.turns:type_name -> shortlist.v1.ConversationTurn
-	5,  // 21: shortlist.v1.ConversationState.conditions:type_name -> shortlist.v1.AttributeCondition
-	2,  // 22: shortlist.v1.ConversationService.Converse:input_type -> shortlist.v1.ConverseRequest
-	3,  // 23: shortlist.v1.ConversationService.Converse:output_type -> shortlist.v1.ConverseResponse
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	11, // 20: shortlist.v1.LanguageModelUse.intent:type_name -> shortlist.v1.LanguageModelCost
+	11, // 21: shortlist.v1.LanguageModelUse.reply:type_name -> shortlist.v1.LanguageModelCost
+	13, // 22: shortlist.v1.ConversationState.turns:type_name -> shortlist.v1.ConversationTurn
+	5,  // 23: shortlist.v1.ConversationState.conditions:type_name -> shortlist.v1.AttributeCondition
+	2,  // 24: shortlist.v1.ConversationService.Converse:input_type -> shortlist.v1.ConverseRequest
+	3,  // 25: shortlist.v1.ConversationService.Converse:output_type -> shortlist.v1.ConverseResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_shortlist_v1_conversation_proto_init() }
@@ -1366,7 +1459,7 @@ func file_shortlist_v1_conversation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shortlist_v1_conversation_proto_rawDesc), len(file_shortlist_v1_conversation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

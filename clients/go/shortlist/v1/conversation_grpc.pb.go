@@ -30,7 +30,8 @@ const (
 // funnel's doing alone. Where the model does not answer, or answers nonsense, a turn is answered without it, and says so.
 type ConversationServiceClient interface {
 	// Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-	// turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+	// turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+	// `rerank` besides, the language model is not asked.
 	Converse(ctx context.Context, in *ConverseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConverseResponse], error)
 }
 
@@ -69,7 +70,8 @@ type ConversationService_ConverseClient = grpc.ServerStreamingClient[ConverseRes
 // funnel's doing alone. Where the model does not answer, or answers nonsense, a turn is answered without it, and says so.
 type ConversationServiceServer interface {
 	// Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-	// turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+	// turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+	// `rerank` besides, the language model is not asked.
 	Converse(*ConverseRequest, grpc.ServerStreamingServer[ConverseResponse]) error
 	mustEmbedUnimplementedConversationServiceServer()
 }

@@ -9,6 +9,7 @@ package shortlistv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -111,7 +112,8 @@ type RecommendRequest struct {
 	// Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
 	// share of the users, always the same ones, else the stable bundle.
 	BundleLabel string `protobuf:"bytes,14,opt,name=bundle_label,json=bundleLabel,proto3" json:"bundle_label,omitempty"`
-	// Has a language model put the first of the ranked candidates in order. Absent, the default, has none asked.
+	// Has a language model put the first of the ranked candidates in order. Absent, the default, has none asked; nor is one for a
+	// key without the scope `rerank`.
 	Rerank        *RerankOptions `protobuf:"bytes,15,opt,name=rerank,proto3" json:"rerank,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -837,7 +839,7 @@ type RankRequest struct {
 	Query *Query `protobuf:"bytes,1,opt,name=query,proto3" json:"query,omitempty"`
 	// Ids of the items to score, 1..4,096, each 1..256 bytes of UTF-8. Repeated ids count once. Unknown ids are listed
 	// in `RankResponse.unknown_item_ids` (refused when strict), the rest is answered. Items that the user has seen are
-	// scored like any other.
+	// scored like any other. 1..50 where `ranker` asks a language model.
 	ItemIds []string `protobuf:"bytes,2,rep,name=item_ids,json=itemIds,proto3" json:"item_ids,omitempty"`
 	// Ids of items that must not be in the answer, 0..100,000. An id that is also in `item_ids` is INVALID_ARGUMENT.
 	ExcludedItemIds []string `protobuf:"bytes,3,rep,name=excluded_item_ids,json=excludedItemIds,proto3" json:"excluded_item_ids,omitempty"`
@@ -857,7 +859,12 @@ type RankRequest struct {
 	MinRevision int64 `protobuf:"varint,9,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	// Label of the bundle to answer: `stable` or `canary`. Empty, the default, leaves it to the server: the canary for its
 	// share of the users, always the same ones, else the stable bundle.
-	BundleLabel   string `protobuf:"bytes,10,opt,name=bundle_label,json=bundleLabel,proto3" json:"bundle_label,omitempty"`
+	BundleLabel string `protobuf:"bytes,10,opt,name=bundle_label,json=bundleLabel,proto3" json:"bundle_label,omitempty"`
+	// Whose word the items are scored by. Unspecified means the bundle's ranker.
+	Ranker Ranker `protobuf:"varint,11,opt,name=ranker,proto3,enum=shortlist.v1.Ranker" json:"ranker,omitempty"`
+	// Longest wait for the language model, where `ranker` asks one, more than 0. Absent means as long as the server's share of
+	// the time budget lasts, which is the longest in any case.
+	LlmTimeout    *durationpb.Duration `protobuf:"bytes,12,opt,name=llm_timeout,json=llmTimeout,proto3" json:"llm_timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,10 +969,25 @@ func (x *RankRequest) GetBundleLabel() string {
 	return ""
 }
 
+func (x *RankRequest) GetRanker() Ranker {
+	if x != nil {
+		return x.Ranker
+	}
+	return Ranker_RANKER_UNSPECIFIED
+}
+
+func (x *RankRequest) GetLlmTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.LlmTimeout
+	}
+	return nil
+}
+
 // The scores.
 type RankResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The known items among those asked for, best first. Ordered by retrieval score where the bundle has no ranker.
+	// The known items among those asked for, best first. Ordered by retrieval score where the bundle has no ranker, and none
+	// other has scored them.
 	Items []*ScoredItem `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
 	// The ids asked for that the bundle does not know, in the order sent.
 	UnknownItemIds []string `protobuf:"bytes,2,rep,name=unknown_item_ids,json=unknownItemIds,proto3" json:"unknown_item_ids,omitempty"`
@@ -1224,7 +1246,7 @@ var File_shortlist_v1_recommendation_proto protoreflect.FileDescriptor
 
 const file_shortlist_v1_recommendation_proto_rawDesc = "" +
 	"\n" +
-	"!shortlist/v1/recommendation.proto\x12\fshortlist.v1\x1a\x19shortlist/v1/errors.proto\x1a\x18shortlist/v1/types.proto\"\xed\x05\n" +
+	"!shortlist/v1/recommendation.proto\x12\fshortlist.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19shortlist/v1/errors.proto\x1a\x18shortlist/v1/types.proto\"\xed\x05\n" +
 	"\x10RecommendRequest\x12)\n" +
 	"\x05query\x18\x01 \x01(\v2\x13.shortlist.v1.QueryR\x05query\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x05R\x05limit\x12<\n" +
@@ -1294,7 +1316,7 @@ const file_shortlist_v1_recommendation_proto_rawDesc = "" +
 	"\fbundle_label\x18\v \x01(\tR\vbundleLabel\"p\n" +
 	"\x10RetrieveResponse\x12.\n" +
 	"\x05items\x18\x01 \x03(\v2\x18.shortlist.v1.ScoredItemR\x05items\x12,\n" +
-	"\x04info\x18\x02 \x01(\v2\x18.shortlist.v1.AnswerInfoR\x04info\"\xc4\x03\n" +
+	"\x04info\x18\x02 \x01(\v2\x18.shortlist.v1.AnswerInfoR\x04info\"\xae\x04\n" +
 	"\vRankRequest\x12)\n" +
 	"\x05query\x18\x01 \x01(\v2\x13.shortlist.v1.QueryR\x05query\x12\x19\n" +
 	"\bitem_ids\x18\x02 \x03(\tR\aitemIds\x12*\n" +
@@ -1308,7 +1330,10 @@ const file_shortlist_v1_recommendation_proto_rawDesc = "" +
 	"\x05debug\x18\b \x01(\bR\x05debug\x12!\n" +
 	"\fmin_revision\x18\t \x01(\x03R\vminRevision\x12!\n" +
 	"\fbundle_label\x18\n" +
-	" \x01(\tR\vbundleLabel\x1a@\n" +
+	" \x01(\tR\vbundleLabel\x12,\n" +
+	"\x06ranker\x18\v \x01(\x0e2\x14.shortlist.v1.RankerR\x06ranker\x12:\n" +
+	"\vllm_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"llmTimeout\x1a@\n" +
 	"\x12OutputWeightsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\x96\x01\n" +
@@ -1392,6 +1417,8 @@ var file_shortlist_v1_recommendation_proto_goTypes = []any{
 	(*ScoredItem)(nil),               // 24: shortlist.v1.ScoredItem
 	(*AnswerInfo)(nil),               // 25: shortlist.v1.AnswerInfo
 	(ErrorReason)(0),                 // 26: shortlist.v1.ErrorReason
+	(Ranker)(0),                      // 27: shortlist.v1.Ranker
+	(*durationpb.Duration)(nil),      // 28: google.protobuf.Duration
 }
 var file_shortlist_v1_recommendation_proto_depIdxs = []int32{
 	17, // 0: shortlist.v1.RecommendRequest.query:type_name -> shortlist.v1.Query
@@ -1420,30 +1447,32 @@ var file_shortlist_v1_recommendation_proto_depIdxs = []int32{
 	25, // 23: shortlist.v1.RetrieveResponse.info:type_name -> shortlist.v1.AnswerInfo
 	17, // 24: shortlist.v1.RankRequest.query:type_name -> shortlist.v1.Query
 	16, // 25: shortlist.v1.RankRequest.output_weights:type_name -> shortlist.v1.RankRequest.OutputWeightsEntry
-	24, // 26: shortlist.v1.RankResponse.items:type_name -> shortlist.v1.ScoredItem
-	25, // 27: shortlist.v1.RankResponse.info:type_name -> shortlist.v1.AnswerInfo
-	18, // 28: shortlist.v1.FindSimilarItemsRequest.retrieval:type_name -> shortlist.v1.RetrievalOptions
-	20, // 29: shortlist.v1.FindSimilarItemsRequest.filter:type_name -> shortlist.v1.Filter
-	0,  // 30: shortlist.v1.FindSimilarItemsRequest.similarity:type_name -> shortlist.v1.Similarity
-	24, // 31: shortlist.v1.FindSimilarItemsResponse.items:type_name -> shortlist.v1.ScoredItem
-	25, // 32: shortlist.v1.FindSimilarItemsResponse.info:type_name -> shortlist.v1.AnswerInfo
-	1,  // 33: shortlist.v1.RecommendationService.Recommend:input_type -> shortlist.v1.RecommendRequest
-	3,  // 34: shortlist.v1.RecommendationService.StreamRecommend:input_type -> shortlist.v1.StreamRecommendRequest
-	5,  // 35: shortlist.v1.RecommendationService.BatchRecommend:input_type -> shortlist.v1.BatchRecommendRequest
-	8,  // 36: shortlist.v1.RecommendationService.Retrieve:input_type -> shortlist.v1.RetrieveRequest
-	10, // 37: shortlist.v1.RecommendationService.Rank:input_type -> shortlist.v1.RankRequest
-	12, // 38: shortlist.v1.RecommendationService.FindSimilarItems:input_type -> shortlist.v1.FindSimilarItemsRequest
-	2,  // 39: shortlist.v1.RecommendationService.Recommend:output_type -> shortlist.v1.RecommendResponse
-	4,  // 40: shortlist.v1.RecommendationService.StreamRecommend:output_type -> shortlist.v1.StreamRecommendResponse
-	6,  // 41: shortlist.v1.RecommendationService.BatchRecommend:output_type -> shortlist.v1.BatchRecommendResponse
-	9,  // 42: shortlist.v1.RecommendationService.Retrieve:output_type -> shortlist.v1.RetrieveResponse
-	11, // 43: shortlist.v1.RecommendationService.Rank:output_type -> shortlist.v1.RankResponse
-	13, // 44: shortlist.v1.RecommendationService.FindSimilarItems:output_type -> shortlist.v1.FindSimilarItemsResponse
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	27, // 26: shortlist.v1.RankRequest.ranker:type_name -> shortlist.v1.Ranker
+	28, // 27: shortlist.v1.RankRequest.llm_timeout:type_name -> google.protobuf.Duration
+	24, // 28: shortlist.v1.RankResponse.items:type_name -> shortlist.v1.ScoredItem
+	25, // 29: shortlist.v1.RankResponse.info:type_name -> shortlist.v1.AnswerInfo
+	18, // 30: shortlist.v1.FindSimilarItemsRequest.retrieval:type_name -> shortlist.v1.RetrievalOptions
+	20, // 31: shortlist.v1.FindSimilarItemsRequest.filter:type_name -> shortlist.v1.Filter
+	0,  // 32: shortlist.v1.FindSimilarItemsRequest.similarity:type_name -> shortlist.v1.Similarity
+	24, // 33: shortlist.v1.FindSimilarItemsResponse.items:type_name -> shortlist.v1.ScoredItem
+	25, // 34: shortlist.v1.FindSimilarItemsResponse.info:type_name -> shortlist.v1.AnswerInfo
+	1,  // 35: shortlist.v1.RecommendationService.Recommend:input_type -> shortlist.v1.RecommendRequest
+	3,  // 36: shortlist.v1.RecommendationService.StreamRecommend:input_type -> shortlist.v1.StreamRecommendRequest
+	5,  // 37: shortlist.v1.RecommendationService.BatchRecommend:input_type -> shortlist.v1.BatchRecommendRequest
+	8,  // 38: shortlist.v1.RecommendationService.Retrieve:input_type -> shortlist.v1.RetrieveRequest
+	10, // 39: shortlist.v1.RecommendationService.Rank:input_type -> shortlist.v1.RankRequest
+	12, // 40: shortlist.v1.RecommendationService.FindSimilarItems:input_type -> shortlist.v1.FindSimilarItemsRequest
+	2,  // 41: shortlist.v1.RecommendationService.Recommend:output_type -> shortlist.v1.RecommendResponse
+	4,  // 42: shortlist.v1.RecommendationService.StreamRecommend:output_type -> shortlist.v1.StreamRecommendResponse
+	6,  // 43: shortlist.v1.RecommendationService.BatchRecommend:output_type -> shortlist.v1.BatchRecommendResponse
+	9,  // 44: shortlist.v1.RecommendationService.Retrieve:output_type -> shortlist.v1.RetrieveResponse
+	11, // 45: shortlist.v1.RecommendationService.Rank:output_type -> shortlist.v1.RankResponse
+	13, // 46: shortlist.v1.RecommendationService.FindSimilarItems:output_type -> shortlist.v1.FindSimilarItemsResponse
+	41, // [41:47] is the sub-list for method output_type
+	35, // [35:41] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_shortlist_v1_recommendation_proto_init() }

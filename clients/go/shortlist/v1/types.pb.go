@@ -100,6 +100,66 @@ func (ValueType) EnumDescriptor() ([]byte, []int) {
 	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{0}
 }
 
+// Whose word items are scored by.
+type Ranker int32
+
+const (
+	// Means RANKER_BUNDLE.
+	Ranker_RANKER_UNSPECIFIED Ranker = 0
+	// The bundle's ranker.
+	Ranker_RANKER_BUNDLE Ranker = 1
+	// A language model, which predicts the user's rating of each item, 1..5, by those he has given: `ScoredItem.llm_rating`, which
+	// is the score. Where it does not answer in time, or does not rate these items and no others, the bundle's scores stand, and
+	// `AnswerInfo.degraded` says why.
+	Ranker_RANKER_LLM Ranker = 2
+	// Both: the score is the sum of both, each times its weight (section `rating` of the server's configuration). Else like
+	// RANKER_LLM.
+	Ranker_RANKER_BLEND Ranker = 3
+)
+
+// Enum value maps for Ranker.
+var (
+	Ranker_name = map[int32]string{
+		0: "RANKER_UNSPECIFIED",
+		1: "RANKER_BUNDLE",
+		2: "RANKER_LLM",
+		3: "RANKER_BLEND",
+	}
+	Ranker_value = map[string]int32{
+		"RANKER_UNSPECIFIED": 0,
+		"RANKER_BUNDLE":      1,
+		"RANKER_LLM":         2,
+		"RANKER_BLEND":       3,
+	}
+)
+
+func (x Ranker) Enum() *Ranker {
+	p := new(Ranker)
+	*p = x
+	return p
+}
+
+func (x Ranker) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Ranker) Descriptor() protoreflect.EnumDescriptor {
+	return file_shortlist_v1_types_proto_enumTypes[1].Descriptor()
+}
+
+func (Ranker) Type() protoreflect.EnumType {
+	return &file_shortlist_v1_types_proto_enumTypes[1]
+}
+
+func (x Ranker) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Ranker.Descriptor instead.
+func (Ranker) EnumDescriptor() ([]byte, []int) {
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{1}
+}
+
 // Names why a part of the funnel was left out.
 type DegradedReason int32
 
@@ -122,20 +182,26 @@ const (
 	DegradedReason_DEGRADED_REASON_LLM_BUDGET_EXCEEDED DegradedReason = 7
 	// The provider's safety filter held the language model's answer back.
 	DegradedReason_DEGRADED_REASON_LLM_BLOCKED DegradedReason = 8
+	// By the server's lift report this model with this prompt makes lists worse, so that it is not asked.
+	DegradedReason_DEGRADED_REASON_LLM_SWITCHED_OFF DegradedReason = 9
+	// The caller's API key may not have a language model asked: it lacks the scope `rerank`.
+	DegradedReason_DEGRADED_REASON_LLM_NOT_ALLOWED DegradedReason = 10
 )
 
 // Enum value maps for DegradedReason.
 var (
 	DegradedReason_name = map[int32]string{
-		0: "DEGRADED_REASON_UNSPECIFIED",
-		1: "DEGRADED_REASON_OUT_OF_TIME",
-		2: "DEGRADED_REASON_FAILED",
-		3: "DEGRADED_REASON_LLM_TIMEOUT",
-		4: "DEGRADED_REASON_LLM_INVALID_OUTPUT",
-		5: "DEGRADED_REASON_LLM_UNAVAILABLE",
-		6: "DEGRADED_REASON_LLM_BREAKER_OPEN",
-		7: "DEGRADED_REASON_LLM_BUDGET_EXCEEDED",
-		8: "DEGRADED_REASON_LLM_BLOCKED",
+		0:  "DEGRADED_REASON_UNSPECIFIED",
+		1:  "DEGRADED_REASON_OUT_OF_TIME",
+		2:  "DEGRADED_REASON_FAILED",
+		3:  "DEGRADED_REASON_LLM_TIMEOUT",
+		4:  "DEGRADED_REASON_LLM_INVALID_OUTPUT",
+		5:  "DEGRADED_REASON_LLM_UNAVAILABLE",
+		6:  "DEGRADED_REASON_LLM_BREAKER_OPEN",
+		7:  "DEGRADED_REASON_LLM_BUDGET_EXCEEDED",
+		8:  "DEGRADED_REASON_LLM_BLOCKED",
+		9:  "DEGRADED_REASON_LLM_SWITCHED_OFF",
+		10: "DEGRADED_REASON_LLM_NOT_ALLOWED",
 	}
 	DegradedReason_value = map[string]int32{
 		"DEGRADED_REASON_UNSPECIFIED":         0,
@@ -147,6 +213,8 @@ var (
 		"DEGRADED_REASON_LLM_BREAKER_OPEN":    6,
 		"DEGRADED_REASON_LLM_BUDGET_EXCEEDED": 7,
 		"DEGRADED_REASON_LLM_BLOCKED":         8,
+		"DEGRADED_REASON_LLM_SWITCHED_OFF":    9,
+		"DEGRADED_REASON_LLM_NOT_ALLOWED":     10,
 	}
 )
 
@@ -161,11 +229,11 @@ func (x DegradedReason) String() string {
 }
 
 func (DegradedReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_shortlist_v1_types_proto_enumTypes[1].Descriptor()
+	return file_shortlist_v1_types_proto_enumTypes[2].Descriptor()
 }
 
 func (DegradedReason) Type() protoreflect.EnumType {
-	return &file_shortlist_v1_types_proto_enumTypes[1]
+	return &file_shortlist_v1_types_proto_enumTypes[2]
 }
 
 func (x DegradedReason) Number() protoreflect.EnumNumber {
@@ -174,7 +242,7 @@ func (x DegradedReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DegradedReason.Descriptor instead.
 func (DegradedReason) EnumDescriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{1}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{2}
 }
 
 // Names what a user whom the bundle does not know was answered from.
@@ -218,11 +286,11 @@ func (x ColdStartBasis) String() string {
 }
 
 func (ColdStartBasis) Descriptor() protoreflect.EnumDescriptor {
-	return file_shortlist_v1_types_proto_enumTypes[2].Descriptor()
+	return file_shortlist_v1_types_proto_enumTypes[3].Descriptor()
 }
 
 func (ColdStartBasis) Type() protoreflect.EnumType {
-	return &file_shortlist_v1_types_proto_enumTypes[2]
+	return &file_shortlist_v1_types_proto_enumTypes[3]
 }
 
 func (x ColdStartBasis) Number() protoreflect.EnumNumber {
@@ -231,7 +299,7 @@ func (x ColdStartBasis) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ColdStartBasis.Descriptor instead.
 func (ColdStartBasis) EnumDescriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{2}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{3}
 }
 
 // What became of a stage.
@@ -279,11 +347,11 @@ func (x StageOutcome) String() string {
 }
 
 func (StageOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_shortlist_v1_types_proto_enumTypes[3].Descriptor()
+	return file_shortlist_v1_types_proto_enumTypes[4].Descriptor()
 }
 
 func (StageOutcome) Type() protoreflect.EnumType {
-	return &file_shortlist_v1_types_proto_enumTypes[3]
+	return &file_shortlist_v1_types_proto_enumTypes[4]
 }
 
 func (x StageOutcome) Number() protoreflect.EnumNumber {
@@ -292,7 +360,7 @@ func (x StageOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use StageOutcome.Descriptor instead.
 func (StageOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{3}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 // Names what is wrong with a request that was answered all the same.
@@ -340,11 +408,11 @@ func (x WarningReason) String() string {
 }
 
 func (WarningReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_shortlist_v1_types_proto_enumTypes[4].Descriptor()
+	return file_shortlist_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (WarningReason) Type() protoreflect.EnumType {
-	return &file_shortlist_v1_types_proto_enumTypes[4]
+	return &file_shortlist_v1_types_proto_enumTypes[5]
 }
 
 func (x WarningReason) Number() protoreflect.EnumNumber {
@@ -353,7 +421,7 @@ func (x WarningReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use WarningReason.Descriptor instead.
 func (WarningReason) EnumDescriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 // Names why an answer has fewer items than asked for.
@@ -409,11 +477,11 @@ func (x ShortfallReason) String() string {
 }
 
 func (ShortfallReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_shortlist_v1_types_proto_enumTypes[5].Descriptor()
+	return file_shortlist_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (ShortfallReason) Type() protoreflect.EnumType {
-	return &file_shortlist_v1_types_proto_enumTypes[5]
+	return &file_shortlist_v1_types_proto_enumTypes[6]
 }
 
 func (x ShortfallReason) Number() protoreflect.EnumNumber {
@@ -422,7 +490,7 @@ func (x ShortfallReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ShortfallReason.Descriptor instead.
 func (ShortfallReason) EnumDescriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // A typed value of a feature or an item attribute. Exactly one kind is set; a Value without a kind is refused. An empty
@@ -2581,7 +2649,8 @@ type ScoredItem struct {
 	// The requested attributes by name. An attribute that this item has no value for is absent.
 	Attributes map[string]*Value `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The score by which the answer is ordered, higher is better; ties are broken by the item's row in the bundle.
-	// The ranking score where the item was ranked, else the retrieval score. A language model changes the order, not the score.
+	// The ranking score where the item was ranked, else the retrieval score. A language model that re-ranks changes the order, not
+	// the score; one that predicts ratings (`RankRequest.ranker`) gives the score, or a part of it.
 	Score float64 `protobuf:"fixed64,3,opt,name=score,proto3" json:"score,omitempty"`
 	// Similarity of query and item embedding in the bundle's metric, higher is better: inner product, cosine (-1..1), or
 	// minus the squared Euclidean distance. Absent where no query embedding exists (`cold_start` from popularity).
@@ -2615,9 +2684,14 @@ type ScoredItem struct {
 	RerankPosition *int32 `protobuf:"varint,15,opt,name=rerank_position,json=rerankPosition,proto3,oneof" json:"rerank_position,omitempty"`
 	// What the language model says of why the item suits, at most 240 characters of one line: untrusted text. Empty where it was
 	// not asked, and where what it said was not fit to be shown.
-	RerankReason  string `protobuf:"bytes,16,opt,name=rerank_reason,json=rerankReason,proto3" json:"rerank_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RerankReason string `protobuf:"bytes,16,opt,name=rerank_reason,json=rerankReason,proto3" json:"rerank_reason,omitempty"`
+	// The rating that a language model predicts for the user, 1..5. Absent where it was not asked, or its ratings were not
+	// taken.
+	LlmRating *float64 `protobuf:"fixed64,17,opt,name=llm_rating,json=llmRating,proto3,oneof" json:"llm_rating,omitempty"`
+	// Whether the model said a number outside of 1..5, of which `llm_rating` is the nearest bound.
+	LlmRatingClamped bool `protobuf:"varint,18,opt,name=llm_rating_clamped,json=llmRatingClamped,proto3" json:"llm_rating_clamped,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ScoredItem) Reset() {
@@ -2762,6 +2836,20 @@ func (x *ScoredItem) GetRerankReason() string {
 	return ""
 }
 
+func (x *ScoredItem) GetLlmRating() float64 {
+	if x != nil && x.LlmRating != nil {
+		return *x.LlmRating
+	}
+	return 0
+}
+
+func (x *ScoredItem) GetLlmRatingClamped() bool {
+	if x != nil {
+		return x.LlmRatingClamped
+	}
+	return false
+}
+
 // Where a source had an item.
 type SourcePosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2854,7 +2942,9 @@ type AnswerInfo struct {
 	// Label of the bundle that answered: `stable` or `canary`.
 	BundleLabel string `protobuf:"bytes,15,opt,name=bundle_label,json=bundleLabel,proto3" json:"bundle_label,omitempty"`
 	// What the language model was asked, and what it cost. Absent where it was not asked.
-	Rerank        *RerankInfo `protobuf:"bytes,16,opt,name=rerank,proto3" json:"rerank,omitempty"`
+	Rerank *RerankInfo `protobuf:"bytes,16,opt,name=rerank,proto3" json:"rerank,omitempty"`
+	// What the language model was asked that predicts ratings (`Rank`), and what it cost. Absent where it was not asked.
+	Rating        *RatingInfo `protobuf:"bytes,17,opt,name=rating,proto3" json:"rating,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3001,6 +3091,13 @@ func (x *AnswerInfo) GetRerank() *RerankInfo {
 	return nil
 }
 
+func (x *AnswerInfo) GetRating() *RatingInfo {
+	if x != nil {
+		return x.Rating
+	}
+	return nil
+}
+
 // What a language model was asked that put candidates in order.
 type RerankInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3130,10 +3227,148 @@ func (x *RerankInfo) GetViolations() []string {
 	return nil
 }
 
+// What a language model was asked that predicts ratings.
+type RatingInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name and version of the prompt: `rating@` and the first 12 hexadecimal digits of the SHA-256 of its template.
+	Prompt string `protobuf:"bytes,1,opt,name=prompt,proto3" json:"prompt,omitempty"`
+	// Provider and model: `gemini/gemini-2.5-flash`.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// Ids of the items that it rated, in the order in which it was shown them. Empty where its ratings were not taken.
+	ItemIds []string `protobuf:"bytes,3,rep,name=item_ids,json=itemIds,proto3" json:"item_ids,omitempty"`
+	// Their ratings, 1..5, parallel to `item_ids`.
+	Ratings []float64 `protobuf:"fixed64,4,rep,packed,name=ratings,proto3" json:"ratings,omitempty"`
+	// How many of them were outside of 1..5, and are at its bounds now.
+	ClampedCount int32 `protobuf:"varint,5,opt,name=clamped_count,json=clampedCount,proto3" json:"clamped_count,omitempty"`
+	// What a predicted rating counts in `ScoredItem.score`.
+	LlmWeight float64 `protobuf:"fixed64,6,opt,name=llm_weight,json=llmWeight,proto3" json:"llm_weight,omitempty"`
+	// What `ScoredItem.ranking_score` counts in it; 0 where `ranker` was RANKER_LLM, or the items were not ranked.
+	RankerWeight float64 `protobuf:"fixed64,7,opt,name=ranker_weight,json=rankerWeight,proto3" json:"ranker_weight,omitempty"`
+	// Tokens that it read and wrote for this request; 0 where the provider does not say, and where the answer was kept from
+	// another request.
+	InputTokenCount int64 `protobuf:"varint,8,opt,name=input_token_count,json=inputTokenCount,proto3" json:"input_token_count,omitempty"`
+	// See `input_token_count`.
+	OutputTokenCount int64 `protobuf:"varint,9,opt,name=output_token_count,json=outputTokenCount,proto3" json:"output_token_count,omitempty"`
+	// What this request cost by the server's configured prices, in their currency; 0 where it has none.
+	Price float64 `protobuf:"fixed64,10,opt,name=price,proto3" json:"price,omitempty"`
+	// What was wrong with its answer, each once, by name: `foreign`, `duplicate`, `missing`, `shape`, for which it was not taken;
+	// `clamped`.
+	Violations    []string `protobuf:"bytes,11,rep,name=violations,proto3" json:"violations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RatingInfo) Reset() {
+	*x = RatingInfo{}
+	mi := &file_shortlist_v1_types_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RatingInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RatingInfo) ProtoMessage() {}
+
+func (x *RatingInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_shortlist_v1_types_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RatingInfo.ProtoReflect.Descriptor instead.
+func (*RatingInfo) Descriptor() ([]byte, []int) {
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RatingInfo) GetPrompt() string {
+	if x != nil {
+		return x.Prompt
+	}
+	return ""
+}
+
+func (x *RatingInfo) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *RatingInfo) GetItemIds() []string {
+	if x != nil {
+		return x.ItemIds
+	}
+	return nil
+}
+
+func (x *RatingInfo) GetRatings() []float64 {
+	if x != nil {
+		return x.Ratings
+	}
+	return nil
+}
+
+func (x *RatingInfo) GetClampedCount() int32 {
+	if x != nil {
+		return x.ClampedCount
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetLlmWeight() float64 {
+	if x != nil {
+		return x.LlmWeight
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetRankerWeight() float64 {
+	if x != nil {
+		return x.RankerWeight
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetInputTokenCount() int64 {
+	if x != nil {
+		return x.InputTokenCount
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetOutputTokenCount() int64 {
+	if x != nil {
+		return x.OutputTokenCount
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetPrice() float64 {
+	if x != nil {
+		return x.Price
+	}
+	return 0
+}
+
+func (x *RatingInfo) GetViolations() []string {
+	if x != nil {
+		return x.Violations
+	}
+	return nil
+}
+
 // Something that was left out of an answer.
 type Degradation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the stage: `retrieval` for a source, `rerank`, `diversity`, ...
+	// Name of the stage: `retrieval` for a source, `rerank`, `rating`, `diversity`, ...
 	Stage string `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
 	// Name of the source. Empty where it is not about a source.
 	Source string `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
@@ -3147,7 +3382,7 @@ type Degradation struct {
 
 func (x *Degradation) Reset() {
 	*x = Degradation{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[34]
+	mi := &file_shortlist_v1_types_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3394,7 @@ func (x *Degradation) String() string {
 func (*Degradation) ProtoMessage() {}
 
 func (x *Degradation) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[34]
+	mi := &file_shortlist_v1_types_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3407,7 @@ func (x *Degradation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Degradation.ProtoReflect.Descriptor instead.
 func (*Degradation) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{34}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Degradation) GetStage() string {
@@ -3224,7 +3459,7 @@ type SourceReport struct {
 
 func (x *SourceReport) Reset() {
 	*x = SourceReport{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[35]
+	mi := &file_shortlist_v1_types_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3471,7 @@ func (x *SourceReport) String() string {
 func (*SourceReport) ProtoMessage() {}
 
 func (x *SourceReport) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[35]
+	mi := &file_shortlist_v1_types_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3484,7 @@ func (x *SourceReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
 func (*SourceReport) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{35}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SourceReport) GetName() string {
@@ -3327,14 +3562,16 @@ type AnsweredQuery struct {
 	// The text that was searched for, as it was read. Empty where there was none.
 	Text string `protobuf:"bytes,14,opt,name=text,proto3" json:"text,omitempty"`
 	// What was asked of a language model. Absent where nothing was.
-	Rerank        *RerankOptions `protobuf:"bytes,15,opt,name=rerank,proto3" json:"rerank,omitempty"`
+	Rerank *RerankOptions `protobuf:"bytes,15,opt,name=rerank,proto3" json:"rerank,omitempty"`
+	// Whose word the items were to be scored by. Only of `Rank`.
+	Ranker        Ranker `protobuf:"varint,16,opt,name=ranker,proto3,enum=shortlist.v1.Ranker" json:"ranker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AnsweredQuery) Reset() {
 	*x = AnsweredQuery{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[36]
+	mi := &file_shortlist_v1_types_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3583,7 @@ func (x *AnsweredQuery) String() string {
 func (*AnsweredQuery) ProtoMessage() {}
 
 func (x *AnsweredQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[36]
+	mi := &file_shortlist_v1_types_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3596,7 @@ func (x *AnsweredQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnsweredQuery.ProtoReflect.Descriptor instead.
 func (*AnsweredQuery) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{36}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AnsweredQuery) GetEmbedding() []float32 {
@@ -3467,6 +3704,13 @@ func (x *AnsweredQuery) GetRerank() *RerankOptions {
 	return nil
 }
 
+func (x *AnsweredQuery) GetRanker() Ranker {
+	if x != nil {
+		return x.Ranker
+	}
+	return Ranker_RANKER_UNSPECIFIED
+}
+
 // What was fed to a model.
 type ModelInputs struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3480,7 +3724,7 @@ type ModelInputs struct {
 
 func (x *ModelInputs) Reset() {
 	*x = ModelInputs{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[37]
+	mi := &file_shortlist_v1_types_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3736,7 @@ func (x *ModelInputs) String() string {
 func (*ModelInputs) ProtoMessage() {}
 
 func (x *ModelInputs) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[37]
+	mi := &file_shortlist_v1_types_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3749,7 @@ func (x *ModelInputs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelInputs.ProtoReflect.Descriptor instead.
 func (*ModelInputs) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{37}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ModelInputs) GetModel() string {
@@ -3537,7 +3781,7 @@ type BundleId struct {
 
 func (x *BundleId) Reset() {
 	*x = BundleId{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[38]
+	mi := &file_shortlist_v1_types_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3549,7 +3793,7 @@ func (x *BundleId) String() string {
 func (*BundleId) ProtoMessage() {}
 
 func (x *BundleId) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[38]
+	mi := &file_shortlist_v1_types_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3562,7 +3806,7 @@ func (x *BundleId) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BundleId.ProtoReflect.Descriptor instead.
 func (*BundleId) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{38}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BundleId) GetName() string {
@@ -3590,7 +3834,8 @@ func (x *BundleId) GetSha256() string {
 type StageReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the stage: `admission` (from the request's arrival: its checks, and waiting its turn), `query`, `retrieval`,
-	// `ranking`, `rerank` and `diversity` (only where asked for), `select`, `response` (writing the items and their attributes).
+	// `ranking`, `rating`, `rerank` and `diversity` (only where asked for), `select`, `response` (writing the items and their
+	// attributes).
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Time from the stage's beginning to its end on the server.
 	Duration *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
@@ -3609,7 +3854,7 @@ type StageReport struct {
 
 func (x *StageReport) Reset() {
 	*x = StageReport{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[39]
+	mi := &file_shortlist_v1_types_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3866,7 @@ func (x *StageReport) String() string {
 func (*StageReport) ProtoMessage() {}
 
 func (x *StageReport) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[39]
+	mi := &file_shortlist_v1_types_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3879,7 @@ func (x *StageReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageReport.ProtoReflect.Descriptor instead.
 func (*StageReport) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{39}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *StageReport) GetName() string {
@@ -3698,7 +3943,7 @@ type Warning struct {
 
 func (x *Warning) Reset() {
 	*x = Warning{}
-	mi := &file_shortlist_v1_types_proto_msgTypes[40]
+	mi := &file_shortlist_v1_types_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3710,7 +3955,7 @@ func (x *Warning) String() string {
 func (*Warning) ProtoMessage() {}
 
 func (x *Warning) ProtoReflect() protoreflect.Message {
-	mi := &file_shortlist_v1_types_proto_msgTypes[40]
+	mi := &file_shortlist_v1_types_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3723,7 +3968,7 @@ func (x *Warning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Warning.ProtoReflect.Descriptor instead.
 func (*Warning) Descriptor() ([]byte, []int) {
-	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{40}
+	return file_shortlist_v1_types_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Warning) GetReason() WarningReason {
@@ -3909,7 +4154,7 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x06passes\x18\x04 \x01(\x05R\x06passes\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x17\n" +
 	"\x04seed\x18\x06 \x01(\x03H\x00R\x04seed\x88\x01\x01B\a\n" +
-	"\x05_seed\"\xcf\b\n" +
+	"\x05_seed\"\xb0\t\n" +
 	"\n" +
 	"ScoredItem\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12H\n" +
@@ -3930,7 +4175,10 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x12diversity_position\x18\r \x01(\x05H\x03R\x11diversityPosition\x88\x01\x01\x12L\n" +
 	"\fmodel_inputs\x18\x0e \x03(\v2).shortlist.v1.ScoredItem.ModelInputsEntryR\vmodelInputs\x12,\n" +
 	"\x0frerank_position\x18\x0f \x01(\x05H\x04R\x0ererankPosition\x88\x01\x01\x12#\n" +
-	"\rrerank_reason\x18\x10 \x01(\tR\frerankReason\x1aR\n" +
+	"\rrerank_reason\x18\x10 \x01(\tR\frerankReason\x12\"\n" +
+	"\n" +
+	"llm_rating\x18\x11 \x01(\x01H\x05R\tllmRating\x88\x01\x01\x12,\n" +
+	"\x12llm_rating_clamped\x18\x12 \x01(\bR\x10llmRatingClamped\x1aR\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.shortlist.v1.ValueR\x05value:\x028\x01\x1a:\n" +
@@ -3944,10 +4192,11 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x0e_ranking_scoreB\x17\n" +
 	"\x15_exploration_positionB\x15\n" +
 	"\x13_diversity_positionB\x12\n" +
-	"\x10_rerank_position\"D\n" +
+	"\x10_rerank_positionB\r\n" +
+	"\v_llm_rating\"D\n" +
 	"\x0eSourcePosition\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1a\n" +
-	"\bposition\x18\x02 \x01(\x05R\bposition\"\xb9\x06\n" +
+	"\bposition\x18\x02 \x01(\x05R\bposition\"\xeb\x06\n" +
 	"\n" +
 	"AnswerInfo\x12\x1d\n" +
 	"\n" +
@@ -3969,7 +4218,8 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\fmodel_inputs\x18\r \x03(\v2\x19.shortlist.v1.ModelInputsR\vmodelInputs\x12)\n" +
 	"\x10catalog_revision\x18\x0e \x01(\x03R\x0fcatalogRevision\x12!\n" +
 	"\fbundle_label\x18\x0f \x01(\tR\vbundleLabel\x120\n" +
-	"\x06rerank\x18\x10 \x01(\v2\x18.shortlist.v1.RerankInfoR\x06rerankB\a\n" +
+	"\x06rerank\x18\x10 \x01(\v2\x18.shortlist.v1.RerankInfoR\x06rerank\x120\n" +
+	"\x06rating\x18\x11 \x01(\v2\x18.shortlist.v1.RatingInfoR\x06ratingB\a\n" +
 	"\x05_seedB\x0e\n" +
 	"\f_match_count\"\xbe\x02\n" +
 	"\n" +
@@ -3987,6 +4237,23 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\n" +
 	"violations\x18\n" +
 	" \x03(\tR\n" +
+	"violations\"\xe8\x02\n" +
+	"\n" +
+	"RatingInfo\x12\x16\n" +
+	"\x06prompt\x18\x01 \x01(\tR\x06prompt\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12\x19\n" +
+	"\bitem_ids\x18\x03 \x03(\tR\aitemIds\x12\x18\n" +
+	"\aratings\x18\x04 \x03(\x01R\aratings\x12#\n" +
+	"\rclamped_count\x18\x05 \x01(\x05R\fclampedCount\x12\x1d\n" +
+	"\n" +
+	"llm_weight\x18\x06 \x01(\x01R\tllmWeight\x12#\n" +
+	"\rranker_weight\x18\a \x01(\x01R\frankerWeight\x12*\n" +
+	"\x11input_token_count\x18\b \x01(\x03R\x0finputTokenCount\x12,\n" +
+	"\x12output_token_count\x18\t \x01(\x03R\x10outputTokenCount\x12\x14\n" +
+	"\x05price\x18\n" +
+	" \x01(\x01R\x05price\x12\x1e\n" +
+	"\n" +
+	"violations\x18\v \x03(\tR\n" +
 	"violations\"\x8b\x01\n" +
 	"\vDegradation\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x16\n" +
@@ -4000,7 +4267,7 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x1d\n" +
 	"\n" +
 	"item_count\x18\x05 \x01(\x05R\titemCount\x12\x12\n" +
-	"\x04plan\x18\x06 \x01(\tR\x04plan\"\xa9\x06\n" +
+	"\x04plan\x18\x06 \x01(\tR\x04plan\"\xd7\x06\n" +
 	"\rAnsweredQuery\x12\x1c\n" +
 	"\tembedding\x18\x01 \x03(\x02R\tembedding\x12)\n" +
 	"\x10embedding_source\x18\x02 \x01(\tR\x0fembeddingSource\x12E\n" +
@@ -4017,7 +4284,8 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x05exact\x18\f \x01(\bR\x05exact\x121\n" +
 	"\x06budget\x18\r \x01(\v2\x19.google.protobuf.DurationR\x06budget\x12\x12\n" +
 	"\x04text\x18\x0e \x01(\tR\x04text\x123\n" +
-	"\x06rerank\x18\x0f \x01(\v2\x1b.shortlist.v1.RerankOptionsR\x06rerank\x1aP\n" +
+	"\x06rerank\x18\x0f \x01(\v2\x1b.shortlist.v1.RerankOptionsR\x06rerank\x12,\n" +
+	"\x06ranker\x18\x10 \x01(\x0e2\x14.shortlist.v1.RankerR\x06ranker\x1aP\n" +
 	"\rFeaturesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
 	"\x05value\x18\x02 \x01(\v2\x13.shortlist.v1.ValueR\x05value:\x028\x01\x1a@\n" +
@@ -4056,7 +4324,13 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x16VALUE_TYPE_STRING_LIST\x10\x05\x12\x19\n" +
 	"\x15VALUE_TYPE_INT64_LIST\x10\x06\x12\x1a\n" +
 	"\x16VALUE_TYPE_DOUBLE_LIST\x10\a\x12\x18\n" +
-	"\x14VALUE_TYPE_BOOL_LIST\x10\b*\xcc\x02\n" +
+	"\x14VALUE_TYPE_BOOL_LIST\x10\b*U\n" +
+	"\x06Ranker\x12\x16\n" +
+	"\x12RANKER_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rRANKER_BUNDLE\x10\x01\x12\x0e\n" +
+	"\n" +
+	"RANKER_LLM\x10\x02\x12\x10\n" +
+	"\fRANKER_BLEND\x10\x03*\x97\x03\n" +
 	"\x0eDegradedReason\x12\x1f\n" +
 	"\x1bDEGRADED_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bDEGRADED_REASON_OUT_OF_TIME\x10\x01\x12\x1a\n" +
@@ -4066,7 +4340,10 @@ const file_shortlist_v1_types_proto_rawDesc = "" +
 	"\x1fDEGRADED_REASON_LLM_UNAVAILABLE\x10\x05\x12$\n" +
 	" DEGRADED_REASON_LLM_BREAKER_OPEN\x10\x06\x12'\n" +
 	"#DEGRADED_REASON_LLM_BUDGET_EXCEEDED\x10\a\x12\x1f\n" +
-	"\x1bDEGRADED_REASON_LLM_BLOCKED\x10\b*\x8d\x01\n" +
+	"\x1bDEGRADED_REASON_LLM_BLOCKED\x10\b\x12$\n" +
+	" DEGRADED_REASON_LLM_SWITCHED_OFF\x10\t\x12#\n" +
+	"\x1fDEGRADED_REASON_LLM_NOT_ALLOWED\x10\n" +
+	"*\x8d\x01\n" +
 	"\x0eColdStartBasis\x12 \n" +
 	"\x1cCOLD_START_BASIS_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19COLD_START_BASIS_FEATURES\x10\x01\x12\x1c\n" +
@@ -4107,144 +4384,148 @@ func file_shortlist_v1_types_proto_rawDescGZIP() []byte {
 	return file_shortlist_v1_types_proto_rawDescData
 }
 
-var file_shortlist_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_shortlist_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_shortlist_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_shortlist_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_shortlist_v1_types_proto_goTypes = []any{
 	(ValueType)(0),                // 0: shortlist.v1.ValueType
-	(DegradedReason)(0),           // 1: shortlist.v1.DegradedReason
-	(ColdStartBasis)(0),           // 2: shortlist.v1.ColdStartBasis
-	(StageOutcome)(0),             // 3: shortlist.v1.StageOutcome
-	(WarningReason)(0),            // 4: shortlist.v1.WarningReason
-	(ShortfallReason)(0),          // 5: shortlist.v1.ShortfallReason
-	(*Value)(nil),                 // 6: shortlist.v1.Value
-	(*StringList)(nil),            // 7: shortlist.v1.StringList
-	(*Int64List)(nil),             // 8: shortlist.v1.Int64List
-	(*DoubleList)(nil),            // 9: shortlist.v1.DoubleList
-	(*BoolList)(nil),              // 10: shortlist.v1.BoolList
-	(*Query)(nil),                 // 11: shortlist.v1.Query
-	(*UserQuery)(nil),             // 12: shortlist.v1.UserQuery
-	(*HistoryEvent)(nil),          // 13: shortlist.v1.HistoryEvent
-	(*ItemsQuery)(nil),            // 14: shortlist.v1.ItemsQuery
-	(*Embedding)(nil),             // 15: shortlist.v1.Embedding
-	(*RetrievalOptions)(nil),      // 16: shortlist.v1.RetrievalOptions
-	(*Exclusions)(nil),            // 17: shortlist.v1.Exclusions
-	(*Filter)(nil),                // 18: shortlist.v1.Filter
-	(*FilterList)(nil),            // 19: shortlist.v1.FilterList
-	(*EqualsCondition)(nil),       // 20: shortlist.v1.EqualsCondition
-	(*InCondition)(nil),           // 21: shortlist.v1.InCondition
-	(*RangeCondition)(nil),        // 22: shortlist.v1.RangeCondition
-	(*ContainsCondition)(nil),     // 23: shortlist.v1.ContainsCondition
-	(*ExistsCondition)(nil),       // 24: shortlist.v1.ExistsCondition
-	(*SourceOptions)(nil),         // 25: shortlist.v1.SourceOptions
-	(*NearestSource)(nil),         // 26: shortlist.v1.NearestSource
-	(*HistorySource)(nil),         // 27: shortlist.v1.HistorySource
-	(*PopularitySource)(nil),      // 28: shortlist.v1.PopularitySource
-	(*CallerSource)(nil),          // 29: shortlist.v1.CallerSource
-	(*TextSource)(nil),            // 30: shortlist.v1.TextSource
-	(*SelectionOptions)(nil),      // 31: shortlist.v1.SelectionOptions
-	(*Cap)(nil),                   // 32: shortlist.v1.Cap
-	(*PinnedItem)(nil),            // 33: shortlist.v1.PinnedItem
-	(*Exploration)(nil),           // 34: shortlist.v1.Exploration
-	(*RerankOptions)(nil),         // 35: shortlist.v1.RerankOptions
-	(*ScoredItem)(nil),            // 36: shortlist.v1.ScoredItem
-	(*SourcePosition)(nil),        // 37: shortlist.v1.SourcePosition
-	(*AnswerInfo)(nil),            // 38: shortlist.v1.AnswerInfo
-	(*RerankInfo)(nil),            // 39: shortlist.v1.RerankInfo
-	(*Degradation)(nil),           // 40: shortlist.v1.Degradation
-	(*SourceReport)(nil),          // 41: shortlist.v1.SourceReport
-	(*AnsweredQuery)(nil),         // 42: shortlist.v1.AnsweredQuery
-	(*ModelInputs)(nil),           // 43: shortlist.v1.ModelInputs
-	(*BundleId)(nil),              // 44: shortlist.v1.BundleId
-	(*StageReport)(nil),           // 45: shortlist.v1.StageReport
-	(*Warning)(nil),               // 46: shortlist.v1.Warning
-	nil,                           // 47: shortlist.v1.Query.ContextEntry
-	nil,                           // 48: shortlist.v1.UserQuery.FeaturesEntry
-	nil,                           // 49: shortlist.v1.ScoredItem.AttributesEntry
-	nil,                           // 50: shortlist.v1.ScoredItem.OutputsEntry
-	nil,                           // 51: shortlist.v1.ScoredItem.ModelInputsEntry
-	nil,                           // 52: shortlist.v1.AnsweredQuery.FeaturesEntry
-	nil,                           // 53: shortlist.v1.AnsweredQuery.OutputWeightsEntry
-	nil,                           // 54: shortlist.v1.ModelInputs.InputsEntry
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
+	(Ranker)(0),                   // 1: shortlist.v1.Ranker
+	(DegradedReason)(0),           // 2: shortlist.v1.DegradedReason
+	(ColdStartBasis)(0),           // 3: shortlist.v1.ColdStartBasis
+	(StageOutcome)(0),             // 4: shortlist.v1.StageOutcome
+	(WarningReason)(0),            // 5: shortlist.v1.WarningReason
+	(ShortfallReason)(0),          // 6: shortlist.v1.ShortfallReason
+	(*Value)(nil),                 // 7: shortlist.v1.Value
+	(*StringList)(nil),            // 8: shortlist.v1.StringList
+	(*Int64List)(nil),             // 9: shortlist.v1.Int64List
+	(*DoubleList)(nil),            // 10: shortlist.v1.DoubleList
+	(*BoolList)(nil),              // 11: shortlist.v1.BoolList
+	(*Query)(nil),                 // 12: shortlist.v1.Query
+	(*UserQuery)(nil),             // 13: shortlist.v1.UserQuery
+	(*HistoryEvent)(nil),          // 14: shortlist.v1.HistoryEvent
+	(*ItemsQuery)(nil),            // 15: shortlist.v1.ItemsQuery
+	(*Embedding)(nil),             // 16: shortlist.v1.Embedding
+	(*RetrievalOptions)(nil),      // 17: shortlist.v1.RetrievalOptions
+	(*Exclusions)(nil),            // 18: shortlist.v1.Exclusions
+	(*Filter)(nil),                // 19: shortlist.v1.Filter
+	(*FilterList)(nil),            // 20: shortlist.v1.FilterList
+	(*EqualsCondition)(nil),       // 21: shortlist.v1.EqualsCondition
+	(*InCondition)(nil),           // 22: shortlist.v1.InCondition
+	(*RangeCondition)(nil),        // 23: shortlist.v1.RangeCondition
+	(*ContainsCondition)(nil),     // 24: shortlist.v1.ContainsCondition
+	(*ExistsCondition)(nil),       // 25: shortlist.v1.ExistsCondition
+	(*SourceOptions)(nil),         // 26: shortlist.v1.SourceOptions
+	(*NearestSource)(nil),         // 27: shortlist.v1.NearestSource
+	(*HistorySource)(nil),         // 28: shortlist.v1.HistorySource
+	(*PopularitySource)(nil),      // 29: shortlist.v1.PopularitySource
+	(*CallerSource)(nil),          // 30: shortlist.v1.CallerSource
+	(*TextSource)(nil),            // 31: shortlist.v1.TextSource
+	(*SelectionOptions)(nil),      // 32: shortlist.v1.SelectionOptions
+	(*Cap)(nil),                   // 33: shortlist.v1.Cap
+	(*PinnedItem)(nil),            // 34: shortlist.v1.PinnedItem
+	(*Exploration)(nil),           // 35: shortlist.v1.Exploration
+	(*RerankOptions)(nil),         // 36: shortlist.v1.RerankOptions
+	(*ScoredItem)(nil),            // 37: shortlist.v1.ScoredItem
+	(*SourcePosition)(nil),        // 38: shortlist.v1.SourcePosition
+	(*AnswerInfo)(nil),            // 39: shortlist.v1.AnswerInfo
+	(*RerankInfo)(nil),            // 40: shortlist.v1.RerankInfo
+	(*RatingInfo)(nil),            // 41: shortlist.v1.RatingInfo
+	(*Degradation)(nil),           // 42: shortlist.v1.Degradation
+	(*SourceReport)(nil),          // 43: shortlist.v1.SourceReport
+	(*AnsweredQuery)(nil),         // 44: shortlist.v1.AnsweredQuery
+	(*ModelInputs)(nil),           // 45: shortlist.v1.ModelInputs
+	(*BundleId)(nil),              // 46: shortlist.v1.BundleId
+	(*StageReport)(nil),           // 47: shortlist.v1.StageReport
+	(*Warning)(nil),               // 48: shortlist.v1.Warning
+	nil,                           // 49: shortlist.v1.Query.ContextEntry
+	nil,                           // 50: shortlist.v1.UserQuery.FeaturesEntry
+	nil,                           // 51: shortlist.v1.ScoredItem.AttributesEntry
+	nil,                           // 52: shortlist.v1.ScoredItem.OutputsEntry
+	nil,                           // 53: shortlist.v1.ScoredItem.ModelInputsEntry
+	nil,                           // 54: shortlist.v1.AnsweredQuery.FeaturesEntry
+	nil,                           // 55: shortlist.v1.AnsweredQuery.OutputWeightsEntry
+	nil,                           // 56: shortlist.v1.ModelInputs.InputsEntry
+	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
 }
 var file_shortlist_v1_types_proto_depIdxs = []int32{
-	7,  // 0: shortlist.v1.Value.string_list:type_name -> shortlist.v1.StringList
-	8,  // 1: shortlist.v1.Value.int64_list:type_name -> shortlist.v1.Int64List
-	9,  // 2: shortlist.v1.Value.double_list:type_name -> shortlist.v1.DoubleList
-	10, // 3: shortlist.v1.Value.bool_list:type_name -> shortlist.v1.BoolList
-	12, // 4: shortlist.v1.Query.user:type_name -> shortlist.v1.UserQuery
-	14, // 5: shortlist.v1.Query.items:type_name -> shortlist.v1.ItemsQuery
-	15, // 6: shortlist.v1.Query.embedding:type_name -> shortlist.v1.Embedding
-	47, // 7: shortlist.v1.Query.context:type_name -> shortlist.v1.Query.ContextEntry
-	48, // 8: shortlist.v1.UserQuery.features:type_name -> shortlist.v1.UserQuery.FeaturesEntry
-	13, // 9: shortlist.v1.UserQuery.history:type_name -> shortlist.v1.HistoryEvent
-	55, // 10: shortlist.v1.HistoryEvent.time:type_name -> google.protobuf.Timestamp
-	18, // 11: shortlist.v1.Exclusions.filter:type_name -> shortlist.v1.Filter
-	19, // 12: shortlist.v1.Filter.all_of:type_name -> shortlist.v1.FilterList
-	19, // 13: shortlist.v1.Filter.any_of:type_name -> shortlist.v1.FilterList
-	19, // 14: shortlist.v1.Filter.none_of:type_name -> shortlist.v1.FilterList
-	20, // 15: shortlist.v1.Filter.equals:type_name -> shortlist.v1.EqualsCondition
-	21, // 16: shortlist.v1.Filter.is_in:type_name -> shortlist.v1.InCondition
-	22, // 17: shortlist.v1.Filter.range:type_name -> shortlist.v1.RangeCondition
-	23, // 18: shortlist.v1.Filter.contains:type_name -> shortlist.v1.ContainsCondition
-	24, // 19: shortlist.v1.Filter.exists:type_name -> shortlist.v1.ExistsCondition
-	18, // 20: shortlist.v1.FilterList.filters:type_name -> shortlist.v1.Filter
-	6,  // 21: shortlist.v1.EqualsCondition.value:type_name -> shortlist.v1.Value
-	6,  // 22: shortlist.v1.InCondition.values:type_name -> shortlist.v1.Value
-	6,  // 23: shortlist.v1.RangeCondition.at_least:type_name -> shortlist.v1.Value
-	6,  // 24: shortlist.v1.RangeCondition.above:type_name -> shortlist.v1.Value
-	6,  // 25: shortlist.v1.RangeCondition.at_most:type_name -> shortlist.v1.Value
-	6,  // 26: shortlist.v1.RangeCondition.below:type_name -> shortlist.v1.Value
-	6,  // 27: shortlist.v1.ContainsCondition.value:type_name -> shortlist.v1.Value
-	26, // 28: shortlist.v1.SourceOptions.nearest:type_name -> shortlist.v1.NearestSource
-	27, // 29: shortlist.v1.SourceOptions.recent_history:type_name -> shortlist.v1.HistorySource
-	28, // 30: shortlist.v1.SourceOptions.popularity:type_name -> shortlist.v1.PopularitySource
-	29, // 31: shortlist.v1.SourceOptions.caller:type_name -> shortlist.v1.CallerSource
-	30, // 32: shortlist.v1.SourceOptions.text:type_name -> shortlist.v1.TextSource
-	6,  // 33: shortlist.v1.PopularitySource.value:type_name -> shortlist.v1.Value
-	32, // 34: shortlist.v1.SelectionOptions.caps:type_name -> shortlist.v1.Cap
-	33, // 35: shortlist.v1.SelectionOptions.pinned_items:type_name -> shortlist.v1.PinnedItem
-	34, // 36: shortlist.v1.SelectionOptions.exploration:type_name -> shortlist.v1.Exploration
-	56, // 37: shortlist.v1.RerankOptions.timeout:type_name -> google.protobuf.Duration
-	49, // 38: shortlist.v1.ScoredItem.attributes:type_name -> shortlist.v1.ScoredItem.AttributesEntry
-	50, // 39: shortlist.v1.ScoredItem.outputs:type_name -> shortlist.v1.ScoredItem.OutputsEntry
-	37, // 40: shortlist.v1.ScoredItem.other_sources:type_name -> shortlist.v1.SourcePosition
-	51, // 41: shortlist.v1.ScoredItem.model_inputs:type_name -> shortlist.v1.ScoredItem.ModelInputsEntry
-	44, // 42: shortlist.v1.AnswerInfo.bundle:type_name -> shortlist.v1.BundleId
-	45, // 43: shortlist.v1.AnswerInfo.stages:type_name -> shortlist.v1.StageReport
-	46, // 44: shortlist.v1.AnswerInfo.warnings:type_name -> shortlist.v1.Warning
-	5,  // 45: shortlist.v1.AnswerInfo.shortfall_reason:type_name -> shortlist.v1.ShortfallReason
-	40, // 46: shortlist.v1.AnswerInfo.degraded:type_name -> shortlist.v1.Degradation
-	41, // 47: shortlist.v1.AnswerInfo.sources:type_name -> shortlist.v1.SourceReport
-	2,  // 48: shortlist.v1.AnswerInfo.cold_start_basis:type_name -> shortlist.v1.ColdStartBasis
-	42, // 49: shortlist.v1.AnswerInfo.answered_query:type_name -> shortlist.v1.AnsweredQuery
-	43, // 50: shortlist.v1.AnswerInfo.model_inputs:type_name -> shortlist.v1.ModelInputs
-	39, // 51: shortlist.v1.AnswerInfo.rerank:type_name -> shortlist.v1.RerankInfo
-	1,  // 52: shortlist.v1.Degradation.reason:type_name -> shortlist.v1.DegradedReason
-	3,  // 53: shortlist.v1.SourceReport.outcome:type_name -> shortlist.v1.StageOutcome
-	56, // 54: shortlist.v1.SourceReport.duration:type_name -> google.protobuf.Duration
-	52, // 55: shortlist.v1.AnsweredQuery.features:type_name -> shortlist.v1.AnsweredQuery.FeaturesEntry
-	25, // 56: shortlist.v1.AnsweredQuery.sources:type_name -> shortlist.v1.SourceOptions
-	53, // 57: shortlist.v1.AnsweredQuery.output_weights:type_name -> shortlist.v1.AnsweredQuery.OutputWeightsEntry
-	31, // 58: shortlist.v1.AnsweredQuery.selection:type_name -> shortlist.v1.SelectionOptions
-	56, // 59: shortlist.v1.AnsweredQuery.budget:type_name -> google.protobuf.Duration
-	35, // 60: shortlist.v1.AnsweredQuery.rerank:type_name -> shortlist.v1.RerankOptions
-	54, // 61: shortlist.v1.ModelInputs.inputs:type_name -> shortlist.v1.ModelInputs.InputsEntry
-	56, // 62: shortlist.v1.StageReport.duration:type_name -> google.protobuf.Duration
-	3,  // 63: shortlist.v1.StageReport.outcome:type_name -> shortlist.v1.StageOutcome
-	4,  // 64: shortlist.v1.Warning.reason:type_name -> shortlist.v1.WarningReason
-	6,  // 65: shortlist.v1.Query.ContextEntry.value:type_name -> shortlist.v1.Value
-	6,  // 66: shortlist.v1.UserQuery.FeaturesEntry.value:type_name -> shortlist.v1.Value
-	6,  // 67: shortlist.v1.ScoredItem.AttributesEntry.value:type_name -> shortlist.v1.Value
-	6,  // 68: shortlist.v1.ScoredItem.ModelInputsEntry.value:type_name -> shortlist.v1.Value
-	6,  // 69: shortlist.v1.AnsweredQuery.FeaturesEntry.value:type_name -> shortlist.v1.Value
-	6,  // 70: shortlist.v1.ModelInputs.InputsEntry.value:type_name -> shortlist.v1.Value
-	71, // [71:71] is the sub-list for method output_type
-	71, // [71:71] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	8,  // 0: shortlist.v1.Value.string_list:type_name -> shortlist.v1.StringList
+	9,  // 1: shortlist.v1.Value.int64_list:type_name -> shortlist.v1.Int64List
+	10, // 2: shortlist.v1.Value.double_list:type_name -> shortlist.v1.DoubleList
+	11, // 3: shortlist.v1.Value.bool_list:type_name -> shortlist.v1.BoolList
+	13, // 4: shortlist.v1.Query.user:type_name -> shortlist.v1.UserQuery
+	15, // 5: shortlist.v1.Query.items:type_name -> shortlist.v1.ItemsQuery
+	16, // 6: shortlist.v1.Query.embedding:type_name -> shortlist.v1.Embedding
+	49, // 7: shortlist.v1.Query.context:type_name -> shortlist.v1.Query.ContextEntry
+	50, // 8: shortlist.v1.UserQuery.features:type_name -> shortlist.v1.UserQuery.FeaturesEntry
+	14, // 9: shortlist.v1.UserQuery.history:type_name -> shortlist.v1.HistoryEvent
+	57, // 10: shortlist.v1.HistoryEvent.time:type_name -> google.protobuf.Timestamp
+	19, // 11: shortlist.v1.Exclusions.filter:type_name -> shortlist.v1.Filter
+	20, // 12: shortlist.v1.Filter.all_of:type_name -> shortlist.v1.FilterList
+	20, // 13: shortlist.v1.Filter.any_of:type_name -> shortlist.v1.FilterList
+	20, // 14: shortlist.v1.Filter.none_of:type_name -> shortlist.v1.FilterList
+	21, // 15: shortlist.v1.Filter.equals:type_name -> shortlist.v1.EqualsCondition
+	22, // 16: shortlist.v1.Filter.is_in:type_name -> shortlist.v1.InCondition
+	23, // 17: shortlist.v1.Filter.range:type_name -> shortlist.v1.RangeCondition
+	24, // 18: shortlist.v1.Filter.contains:type_name -> shortlist.v1.ContainsCondition
+	25, // 19: shortlist.v1.Filter.exists:type_name -> shortlist.v1.ExistsCondition
+	19, // 20: shortlist.v1.FilterList.filters:type_name -> shortlist.v1.Filter
+	7,  // 21: shortlist.v1.EqualsCondition.value:type_name -> shortlist.v1.Value
+	7,  // 22: shortlist.v1.InCondition.values:type_name -> shortlist.v1.Value
+	7,  // 23: shortlist.v1.RangeCondition.at_least:type_name -> shortlist.v1.Value
+	7,  // 24: shortlist.v1.RangeCondition.above:type_name -> shortlist.v1.Value
+	7,  // 25: shortlist.v1.RangeCondition.at_most:type_name -> shortlist.v1.Value
+	7,  // 26: shortlist.v1.RangeCondition.below:type_name -> shortlist.v1.Value
+	7,  // 27: shortlist.v1.ContainsCondition.value:type_name -> shortlist.v1.Value
+	27, // 28: shortlist.v1.SourceOptions.nearest:type_name -> shortlist.v1.NearestSource
+	28, // 29: shortlist.v1.SourceOptions.recent_history:type_name -> shortlist.v1.HistorySource
+	29, // 30: shortlist.v1.SourceOptions.popularity:type_name -> shortlist.v1.PopularitySource
+	30, // 31: shortlist.v1.SourceOptions.caller:type_name -> shortlist.v1.CallerSource
+	31, // 32: shortlist.v1.SourceOptions.text:type_name -> shortlist.v1.TextSource
+	7,  // 33: shortlist.v1.PopularitySource.value:type_name -> shortlist.v1.Value
+	33, // 34: shortlist.v1.SelectionOptions.caps:type_name -> shortlist.v1.Cap
+	34, // 35: shortlist.v1.SelectionOptions.pinned_items:type_name -> shortlist.v1.PinnedItem
+	35, // 36: shortlist.v1.SelectionOptions.exploration:type_name -> shortlist.v1.Exploration
+	58, // 37: shortlist.v1.RerankOptions.timeout:type_name -> google.protobuf.Duration
+	51, // 38: shortlist.v1.ScoredItem.attributes:type_name -> shortlist.v1.ScoredItem.AttributesEntry
+	52, // 39: shortlist.v1.ScoredItem.outputs:type_name -> shortlist.v1.ScoredItem.OutputsEntry
+	38, // 40: shortlist.v1.ScoredItem.other_sources:type_name -> shortlist.v1.SourcePosition
+	53, // 41: shortlist.v1.ScoredItem.model_inputs:type_name -> shortlist.v1.ScoredItem.ModelInputsEntry
+	46, // 42: shortlist.v1.AnswerInfo.bundle:type_name -> shortlist.v1.BundleId
+	47, // 43: shortlist.v1.AnswerInfo.stages:type_name -> shortlist.v1.StageReport
+	48, // 44: shortlist.v1.AnswerInfo.warnings:type_name -> shortlist.v1.Warning
+	6,  // 45: shortlist.v1.AnswerInfo.shortfall_reason:type_name -> shortlist.v1.ShortfallReason
+	42, // 46: shortlist.v1.AnswerInfo.degraded:type_name -> shortlist.v1.Degradation
+	43, // 47: shortlist.v1.AnswerInfo.sources:type_name -> shortlist.v1.SourceReport
+	3,  // 48: shortlist.v1.AnswerInfo.cold_start_basis:type_name -> shortlist.v1.ColdStartBasis
+	44, // 49: shortlist.v1.AnswerInfo.answered_query:type_name -> shortlist.v1.AnsweredQuery
+	45, // 50: shortlist.v1.AnswerInfo.model_inputs:type_name -> shortlist.v1.ModelInputs
+	40, // 51: shortlist.v1.AnswerInfo.rerank:type_name -> shortlist.v1.RerankInfo
+	41, // 52: shortlist.v1.AnswerInfo.rating:type_name -> shortlist.v1.RatingInfo
+	2,  // 53: shortlist.v1.Degradation.reason:type_name -> shortlist.v1.DegradedReason
+	4,  // 54: shortlist.v1.SourceReport.outcome:type_name -> shortlist.v1.StageOutcome
+	58, // 55: shortlist.v1.SourceReport.duration:type_name -> google.protobuf.Duration
+	54, // 56: shortlist.v1.AnsweredQuery.features:type_name -> shortlist.v1.AnsweredQuery.FeaturesEntry
+	26, // 57: shortlist.v1.AnsweredQuery.sources:type_name -> shortlist.v1.SourceOptions
+	55, // 58: shortlist.v1.AnsweredQuery.output_weights:type_name -> shortlist.v1.AnsweredQuery.OutputWeightsEntry
+	32, // 59: shortlist.v1.AnsweredQuery.selection:type_name -> shortlist.v1.SelectionOptions
+	58, // 60: shortlist.v1.AnsweredQuery.budget:type_name -> google.protobuf.Duration
+	36, // 61: shortlist.v1.AnsweredQuery.rerank:type_name -> shortlist.v1.RerankOptions
+	1,  // 62: shortlist.v1.AnsweredQuery.ranker:type_name -> shortlist.v1.Ranker
+	56, // 63: shortlist.v1.ModelInputs.inputs:type_name -> shortlist.v1.ModelInputs.InputsEntry
+	58, // 64: shortlist.v1.StageReport.duration:type_name -> google.protobuf.Duration
+	4,  // 65: shortlist.v1.StageReport.outcome:type_name -> shortlist.v1.StageOutcome
+	5,  // 66: shortlist.v1.Warning.reason:type_name -> shortlist.v1.WarningReason
+	7,  // 67: shortlist.v1.Query.ContextEntry.value:type_name -> shortlist.v1.Value
+	7,  // 68: shortlist.v1.UserQuery.FeaturesEntry.value:type_name -> shortlist.v1.Value
+	7,  // 69: shortlist.v1.ScoredItem.AttributesEntry.value:type_name -> shortlist.v1.Value
+	7,  // 70: shortlist.v1.ScoredItem.ModelInputsEntry.value:type_name -> shortlist.v1.Value
+	7,  // 71: shortlist.v1.AnsweredQuery.FeaturesEntry.value:type_name -> shortlist.v1.Value
+	7,  // 72: shortlist.v1.ModelInputs.InputsEntry.value:type_name -> shortlist.v1.Value
+	73, // [73:73] is the sub-list for method output_type
+	73, // [73:73] is the sub-list for method input_type
+	73, // [73:73] is the sub-list for extension type_name
+	73, // [73:73] is the sub-list for extension extendee
+	0,  // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_shortlist_v1_types_proto_init() }
@@ -4297,8 +4578,8 @@ func file_shortlist_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shortlist_v1_types_proto_rawDesc), len(file_shortlist_v1_types_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   49,
+			NumEnums:      7,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

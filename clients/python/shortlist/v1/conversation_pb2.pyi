@@ -106,7 +106,8 @@ class ConverseRequest(google.protobuf.message.Message):
     """
     keep: builtins.bool
     """Whether the server keeps the conversation from this turn on, and the end says its id; else the end carries its state.
-    A conversation that came by its id is kept in any case. Default false.
+    A conversation that came by its id is kept in any case. Where it cannot be kept now, the end carries its state all the
+    same. Default false.
     """
     limit: builtins.int
     """Number of items wanted. 1..20; 0 means 5."""
@@ -438,19 +439,29 @@ class LanguageModelUse(google.protobuf.message.Message):
     OUTPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
     PRICE_FIELD_NUMBER: builtins.int
     VIOLATIONS_FIELD_NUMBER: builtins.int
+    INTENT_FIELD_NUMBER: builtins.int
+    REPLY_FIELD_NUMBER: builtins.int
     model: builtins.str
     """Provider and model: `gemini/gemini-2.5-flash`."""
     prompt: builtins.str
     """Name and version of the prompt: `converse@` and the first 12 hexadecimal digits of the SHA-256 of its template."""
     input_token_count: builtins.int
-    """Tokens that it read to understand the turn; 0 where the provider does not say. Those of the reply are not counted here."""
+    """Tokens that it read in the turn: the sum of `intent` and `reply`."""
     output_token_count: builtins.int
-    """Tokens that it wrote to understand the turn; see `input_token_count`."""
+    """Tokens that it wrote in the turn, what it thought included: the sum of `intent` and `reply`."""
     price: builtins.float
-    """What that cost by the server's configured prices, in their currency; 0 where it has none."""
+    """What both cost by the server's configured prices, in their currency; 0 where it has none."""
     @property
     def violations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What was wrong with its answers, each once, by name: `foreign_item`, `condition`, `link`, `prompt_shown`, `too_long`."""
+
+    @property
+    def intent(self) -> global___LanguageModelCost:
+        """What it cost to understand the turn; nothing where the answer was kept from before."""
+
+    @property
+    def reply(self) -> global___LanguageModelCost:
+        """What it cost to word the reply, also one that broke off."""
 
     def __init__(
         self,
@@ -461,10 +472,41 @@ class LanguageModelUse(google.protobuf.message.Message):
         output_token_count: builtins.int = ...,
         price: builtins.float = ...,
         violations: collections.abc.Iterable[builtins.str] | None = ...,
+        intent: global___LanguageModelCost | None = ...,
+        reply: global___LanguageModelCost | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["input_token_count", b"input_token_count", "model", b"model", "output_token_count", b"output_token_count", "price", b"price", "prompt", b"prompt", "violations", b"violations"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["intent", b"intent", "reply", b"reply"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["input_token_count", b"input_token_count", "intent", b"intent", "model", b"model", "output_token_count", b"output_token_count", "price", b"price", "prompt", b"prompt", "reply", b"reply", "violations", b"violations"]) -> None: ...
 
 global___LanguageModelUse = LanguageModelUse
+
+@typing.final
+class LanguageModelCost(google.protobuf.message.Message):
+    """What a call of a language model cost."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    INPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    OUTPUT_TOKEN_COUNT_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    input_token_count: builtins.int
+    """Tokens that it read; one for four bytes that were sent where the call was cancelled, or the provider does not say what a
+    reply cost; 0 where it does not say what an understanding did.
+    """
+    output_token_count: builtins.int
+    """Tokens that it wrote, what it thought included; 0 where the provider does not say."""
+    price: builtins.float
+    """What they cost by the server's configured prices, in their currency; 0 where it has none."""
+    def __init__(
+        self,
+        *,
+        input_token_count: builtins.int = ...,
+        output_token_count: builtins.int = ...,
+        price: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["input_token_count", b"input_token_count", "output_token_count", b"output_token_count", "price", b"price"]) -> None: ...
+
+global___LanguageModelCost = LanguageModelCost
 
 @typing.final
 class ConversationState(google.protobuf.message.Message):

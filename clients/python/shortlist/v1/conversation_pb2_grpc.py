@@ -50,7 +50,8 @@ class ConversationServiceServicer(object):
 
     def Converse(self, request, context):
         """Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-        turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+        turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+        `rerank` besides, the language model is not asked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,7 +28,8 @@ class ConversationServiceStub:
         shortlist.v1.conversation_pb2.ConverseResponse,
     ]
     """Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-    turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+    turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+    `rerank` besides, the language model is not asked.
     """
 
 class ConversationServiceAsyncStub:
@@ -41,7 +42,8 @@ class ConversationServiceAsyncStub:
         shortlist.v1.conversation_pb2.ConverseResponse,
     ]
     """Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-    turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+    turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+    `rerank` besides, the language model is not asked.
     """
 
 class ConversationServiceServicer(metaclass=abc.ABCMeta):
@@ -56,7 +58,8 @@ class ConversationServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[shortlist.v1.conversation_pb2.ConverseResponse], collections.abc.AsyncIterator[shortlist.v1.conversation_pb2.ConverseResponse]]:
         """Answers one turn: what was understood, then the items, then the reply piece by piece, then the end with what the next
-        turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`.
+        turn must send. A turn counts when its end has come: one that was cut off may be sent again. Scope `recommend`; without
+        `rerank` besides, the language model is not asked.
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -143,7 +143,9 @@ class RecommendRequest(google.protobuf.message.Message):
 
     @property
     def rerank(self) -> shortlist.v1.types_pb2.RerankOptions:
-        """Has a language model put the first of the ranked candidates in order. Absent, the default, has none asked."""
+        """Has a language model put the first of the ranked candidates in order. Absent, the default, has none asked; nor is one for a
+        key without the scope `rerank`.
+        """
 
     def __init__(
         self,

@@ -133,6 +133,8 @@ class _DegradedReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """The provider's safety filter held the language model's answer back."""
     DEGRADED_REASON_LLM_SWITCHED_OFF: _DegradedReason.ValueType  # 9
     """By the server's lift report this model with this prompt makes lists worse, so that it is not asked."""
+    DEGRADED_REASON_LLM_NOT_ALLOWED: _DegradedReason.ValueType  # 10
+    """The caller's API key may not have a language model asked: it lacks the scope `rerank`."""
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
     """Names why a part of the funnel was left out."""
@@ -157,6 +159,8 @@ DEGRADED_REASON_LLM_BLOCKED: DegradedReason.ValueType  # 8
 """The provider's safety filter held the language model's answer back."""
 DEGRADED_REASON_LLM_SWITCHED_OFF: DegradedReason.ValueType  # 9
 """By the server's lift report this model with this prompt makes lists worse, so that it is not asked."""
+DEGRADED_REASON_LLM_NOT_ALLOWED: DegradedReason.ValueType  # 10
+"""The caller's API key may not have a language model asked: it lacks the scope `rerank`."""
 global___DegradedReason = DegradedReason
 
 class _ColdStartBasis:
