@@ -254,6 +254,13 @@ CASES = [
     (rerank(passes=-1), "OUT_OF_RANGE", "rerank.passes", "1..2", "-1"),
     (rerank(passes=3), "OUT_OF_RANGE", "rerank.passes", "1..2", "3"),
     (rerank(timeout=Duration()), "OUT_OF_RANGE", "rerank.timeout", "more than 0", "0 s"),
+    (
+        rerank(timeout=Duration(seconds=2**63 - 1)),
+        "OUT_OF_RANGE",
+        "rerank.timeout",
+        "at most 315576000000 s",
+        "9.22337e+18 s",
+    ),
     (rerank(timeout=Duration(nanos=-1)), "OUT_OF_RANGE", "rerank.timeout", "more than 0", "-1e-09"),
     (
         rerank(timeout=Duration(seconds=1, nanos=10**9)),

@@ -35,6 +35,8 @@ TEMPERATURE_MIN, TEMPERATURE_MAX = 1e-6, 1e6
 RERANKED_MIN, RERANKED_MAX = 2, 100
 PASSES_MAX = 2
 RATED_MAX = 50
+DURATION_S_MAX = 315_576_000_000
+"""The most that a google.protobuf.Duration may say, by its definition: 10,000 years."""
 
 ONE_KIND = "one of all_of, any_of, none_of, equals, is_in, range, contains, exists"
 
@@ -285,8 +287,8 @@ def ranker(request: recommendation_pb2.RankRequest) -> None:
 
 def _timeout(field: str, timeout: Duration) -> None:
     seconds, nanos = timeout.seconds, timeout.nanos
-    if seconds * 10**9 + nanos <= 0:
+    if not 0 < seconds * 10**9 + nanos <= DURATION_S_MAX * 10**9:
         got = f"{seconds + nanos / 1e9:g} s"
-        raise OutOfRange(field, expected="more than 0", got=got)
+        raise OutOfRange(field, expected=f"more than 0, at most {DURATION_S_MAX} s", got=got)
     if not 0 <= nanos < 10**9:
         raise InvalidValue(f"{field}.nanos", expected="0..999999999", got=str(nanos))

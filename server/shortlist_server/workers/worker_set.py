@@ -360,7 +360,8 @@ class WorkerSet:
 
     def _tell(self, message: dict[str, Any]) -> None:
         assert self._control is not None
-        self._control.send(json.dumps(message).encode())
+        with contextlib.suppress(OSError):  # it has ended, which those who read are told
+            self._control.send(json.dumps(message).encode())
 
     def _begin(self, work: Any) -> None:
         task = asyncio.create_task(work)
