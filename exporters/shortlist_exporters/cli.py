@@ -229,6 +229,11 @@ def _add_build_embedder(commands: Any) -> None:
         metavar="N",
         help="tokens of a text, the rest is cut off; default what FOLDER says",
     )
+    command.add_argument(
+        "--int8",
+        action="store_true",
+        help="multiply integers of 8 bits: faster, and somewhat other points",
+    )
 
 
 def _train(parsed: argparse.Namespace) -> int:
@@ -319,7 +324,11 @@ def _build_embedder(parsed: argparse.Namespace) -> int:
 
     print(
         build_embedder(
-            parsed.folder, parsed.out, name=parsed.name, token_count_max=parsed.token_count
+            parsed.folder,
+            parsed.out,
+            name=parsed.name,
+            token_count_max=parsed.token_count,
+            int8=parsed.int8,
         )
     )
     return 0

@@ -226,7 +226,8 @@ def fold(bundle: Path, settings: dict[str, Any]) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        # It stands back for all others, and the machine may be busy with them.
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

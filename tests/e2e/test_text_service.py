@@ -1,4 +1,4 @@
-"""`shortlist-server serve` where a service embeds texts: alone and with workers, which are forked."""
+"""`shortlist-server serve` where a service embeds texts: alone and with forked workers."""
 
 from __future__ import annotations
 

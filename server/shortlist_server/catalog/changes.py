@@ -137,6 +137,8 @@ class ChangedItems:
 
     def take_texts(self, others: ChangedItems) -> None:
         """Take over the points that others have of the same texts."""
+        if not len(self.pending):
+            return
         view, size = others._tail.view(), others._base.size
         found: list[tuple[PendingText, int]] = []
         for text in self.pending:
