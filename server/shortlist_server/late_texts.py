@@ -24,6 +24,7 @@ RETRY_S_MAX = 30.0
 """Pause after a failure; it doubles with each, unless the service names one."""
 REST_FACTOR = 4
 """So many times as long as making a snapshot took it rests, so that requests keep the core."""
+REST_S_MAX = 0.5
 FAILURES_MAX = 8
 """After so many in a row nothing more is asked where nobody waits: enough to find out by halves
 which one of many texts the service does not take.
@@ -96,16 +97,16 @@ class LateTexts:
         """Embed some texts; returns how long to rest, in seconds."""
         try:
             points = self._items.embed_texts([text.text for text in texts])
+            if self._closed.is_set():
+                return 0.0
+            begin = time.perf_counter()
+            self._items.place_texts(texts, points)
         except Exception as error:  # whatever it was, they are tried again
             return self._failed(texts, error)
-        if self._closed.is_set():
-            return 0.0
         if self._failures:
             logger.info("texts of changed items are embedded again (%s bundle)", self._label)
         self._failures, self._together = 0, min(TOGETHER, 2 * self._together)
-        begin = time.perf_counter()
-        self._items.place_texts(texts, points)
-        return min(REST_FACTOR * (time.perf_counter() - begin), 0.5)
+        return min(REST_FACTOR * (time.perf_counter() - begin), REST_S_MAX)
 
     def _failed(self, texts: Sequence[PendingText], error: Exception) -> float:
         if self._closed.is_set():
