@@ -66,6 +66,11 @@ def wrong_schema() -> Behaviour:
     return Behaviour(kind="wrong_schema")
 
 
+def not_finite() -> Behaviour:
+    """Embeddings with a number that is none."""
+    return Behaviour(kind="not_finite")
+
+
 def blocked() -> Behaviour:
     """An answer that the safety filter held back."""
     return Behaviour(kind="blocked")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import select
 import socket
 import struct
@@ -137,6 +138,8 @@ class LlmStub:
     def __init__(self) -> None:
         self.rule: Rule = by_schema
         self.talk: Rule = say_back
+        self.choose: Callable[[Asked], Behaviour | None] = lambda asked: None
+        """How a request is met; None leaves it to what `behave` was told."""
         self.key: str | None = None
         """The key that is asked for; None takes any."""
         self.asked: list[Asked] = []
@@ -160,6 +163,8 @@ class LlmStub:
         with self._changed:
             self.asked.append(asked)
             self._changed.notify_all()
+            if (chosen := self.choose(asked)) is not None:
+                return chosen
             return self._script.pop(0) if len(self._script) > 1 else self._script[0]
 
     def note_cancelled(self, asked: Asked) -> None:
@@ -278,7 +283,10 @@ def _handler(stub: LlmStub) -> type[BaseHTTPRequestHandler]:
                 points = [point[:-1] for point in points]
             elif behaviour.kind == "huge":
                 points = [embedding("", behaviour.size_bytes // 4)]
-            return json.dumps(wire.embedded(points, INPUT_TOKENS)).encode()
+            elif behaviour.kind == "not_finite":
+                points = [[math.nan, *point[1:]] for point in points]
+            body = json.dumps(wire.embedded(points, INPUT_TOKENS)).encode()
+            return body[: len(body) // 2] if behaviour.kind == "broken_json" else body
 
         def _stream(self, asked: Asked, behaviour: Behaviour, wire: Wire) -> None:
             kind = behaviour.kind

@@ -11,8 +11,11 @@ from typing import Any
 
 import tiny_embedder
 import tiny_world
+from llm_stub import LlmStub
 from shortlist_exporters.export import export_bundle
 from shortlist_exporters.text.embed import embed_texts
+from shortlist_exporters.text.service import ServiceSettings
+from shortlist_server.llm.provider import EmbedderOptions
 
 WITHOUT_TEXT = {f"i{row}" for row in range(0, tiny_world.ITEM_COUNT, 6)}
 ATTRIBUTES = ["plot"]
@@ -51,6 +54,30 @@ def write_bundle(folder: Path, **changes: Any) -> Path:
         folder / "bundle",
         attributes=ATTRIBUTES,
         embedder=tiny_embedder.write_embedder(folder),
+        texts=write_plots(folder / "plots.csv"),
+        version="1",
+    )
+    return folder / "bundle"
+
+
+def service_section(stub: LlmStub, provider: str, **changes: Any) -> dict[str, Any]:
+    """Return the section `text_embedder` of a server that asks a stub."""
+    url = stub.gemini_url if provider == "gemini" else stub.openai_url
+    section = {"provider": provider, "model": "e-1", "dimension": 16, "base_url": url}
+    return section | changes
+
+
+def write_service_bundle(folder: Path, stub: LlmStub, provider: str) -> Path:
+    """Write the bundle, its texts embedded by a stub of a service; returns its folder."""
+    spec = tiny_world.write_spec(folder / "spec")
+    export_bundle(spec, folder / "plain", version="1")
+    section = service_section(stub, provider)
+    del section["provider"]
+    embed_texts(
+        folder / "plain",
+        folder / "bundle",
+        attributes=ATTRIBUTES,
+        embedder=ServiceSettings(provider=provider, options=EmbedderOptions(**section)),
         texts=write_plots(folder / "plots.csv"),
         version="1",
     )

@@ -88,6 +88,8 @@ var (
 	ErrRevisionNotReached = below(ErrUnavailable, "the revision is not reached yet")
 	// ErrCatalogUnavailable is a store of the catalogue that cannot be read or written now.
 	ErrCatalogUnavailable = below(ErrUnavailable, "the store of the catalogue is not available")
+	// ErrTextEmbedderUnavailable is a service that embeds texts and does not answer the server now.
+	ErrTextEmbedderUnavailable = below(ErrUnavailable, "the text cannot be embedded now")
 	// ErrConversationNotFound is a conversation that the server does not keep for this caller: begin a new one.
 	ErrConversationNotFound = below(ErrNotFound, "the conversation is not known")
 	// ErrBundleMissing is a bundle that is not where bundles come from.
@@ -111,39 +113,40 @@ var (
 )
 
 var byReason = map[string]error{
-	"FIELD_REQUIRED":           ErrFieldRequired,
-	"OUT_OF_RANGE":             ErrOutOfRange,
-	"INVALID_VALUE":            ErrInvalidValue,
-	"DIMENSION_MISMATCH":       ErrDimensionMismatch,
-	"FEATURE_TYPE_MISMATCH":    ErrFeatureTypeMismatch,
-	"UNKNOWN_FEATURE":          ErrUnknownFeature,
-	"UNKNOWN_ATTRIBUTE":        ErrUnknownAttribute,
-	"UNKNOWN_ITEM":             ErrUnknownItem,
-	"UNKNOWN_OUTPUT":           ErrUnknownOutput,
-	"EXCLUDED_ITEM_REQUESTED":  ErrExcludedItemRequested,
-	"DEADLINE_EXCEEDED":        ErrDeadlineExceeded,
-	"OVERLOADED":               ErrOverloaded,
-	"SHUTTING_DOWN":            ErrShuttingDown,
-	"INTERNAL":                 ErrInternal,
-	"ATTRIBUTE_TYPE_MISMATCH":  ErrAttributeTypeMismatch,
-	"UNKNOWN_SOURCE":           ErrUnknownSource,
-	"API_KEY_MISSING":          ErrAPIKeyMissing,
-	"API_KEY_INVALID":          ErrAPIKeyInvalid,
-	"SCOPE_MISSING":            ErrScopeMissing,
-	"RATE_LIMITED":             ErrRateLimited,
-	"IDEMPOTENCY_KEY_REUSED":   ErrIdempotencyKeyReused,
-	"CATALOG_UNAVAILABLE":      ErrCatalogUnavailable,
-	"REVISION_NOT_REACHED":     ErrRevisionNotReached,
-	"CATALOG_READ_ONLY":        ErrCatalogReadOnly,
-	"LABEL_NOT_LOADED":         ErrLabelNotLoaded,
-	"BUNDLE_MISSING":           ErrBundleMissing,
-	"BUNDLE_CORRUPT":           ErrBundleCorrupt,
-	"BUNDLE_UNSUPPORTED":       ErrBundleUnsupported,
-	"PARITY":                   ErrParity,
-	"MODEL_SIGNATURE_MISMATCH": ErrModelSignatureMismatch,
-	"NOT_CONFIGURED":           ErrNotConfigured,
-	"SWITCH_UNDER_WAY":         ErrSwitchUnderWay,
-	"CONVERSATION_NOT_FOUND":   ErrConversationNotFound,
+	"FIELD_REQUIRED":            ErrFieldRequired,
+	"OUT_OF_RANGE":              ErrOutOfRange,
+	"INVALID_VALUE":             ErrInvalidValue,
+	"DIMENSION_MISMATCH":        ErrDimensionMismatch,
+	"FEATURE_TYPE_MISMATCH":     ErrFeatureTypeMismatch,
+	"UNKNOWN_FEATURE":           ErrUnknownFeature,
+	"UNKNOWN_ATTRIBUTE":         ErrUnknownAttribute,
+	"UNKNOWN_ITEM":              ErrUnknownItem,
+	"UNKNOWN_OUTPUT":            ErrUnknownOutput,
+	"EXCLUDED_ITEM_REQUESTED":   ErrExcludedItemRequested,
+	"DEADLINE_EXCEEDED":         ErrDeadlineExceeded,
+	"OVERLOADED":                ErrOverloaded,
+	"SHUTTING_DOWN":             ErrShuttingDown,
+	"INTERNAL":                  ErrInternal,
+	"ATTRIBUTE_TYPE_MISMATCH":   ErrAttributeTypeMismatch,
+	"UNKNOWN_SOURCE":            ErrUnknownSource,
+	"API_KEY_MISSING":           ErrAPIKeyMissing,
+	"API_KEY_INVALID":           ErrAPIKeyInvalid,
+	"SCOPE_MISSING":             ErrScopeMissing,
+	"RATE_LIMITED":              ErrRateLimited,
+	"IDEMPOTENCY_KEY_REUSED":    ErrIdempotencyKeyReused,
+	"CATALOG_UNAVAILABLE":       ErrCatalogUnavailable,
+	"TEXT_EMBEDDER_UNAVAILABLE": ErrTextEmbedderUnavailable,
+	"REVISION_NOT_REACHED":      ErrRevisionNotReached,
+	"CATALOG_READ_ONLY":         ErrCatalogReadOnly,
+	"LABEL_NOT_LOADED":          ErrLabelNotLoaded,
+	"BUNDLE_MISSING":            ErrBundleMissing,
+	"BUNDLE_CORRUPT":            ErrBundleCorrupt,
+	"BUNDLE_UNSUPPORTED":        ErrBundleUnsupported,
+	"PARITY":                    ErrParity,
+	"MODEL_SIGNATURE_MISMATCH":  ErrModelSignatureMismatch,
+	"NOT_CONFIGURED":            ErrNotConfigured,
+	"SWITCH_UNDER_WAY":          ErrSwitchUnderWay,
+	"CONVERSATION_NOT_FOUND":    ErrConversationNotFound,
 }
 
 var byCode = map[codes.Code]error{

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shortlist_exporters.text.command import add_embed_text
+
 EXAMPLES = """examples:
   shortlist-export train --recipe two-tower --data ml-100k --out build/trained
   shortlist-export bundle build/trained --out build/bundle
@@ -20,6 +22,9 @@ EXAMPLES = """examples:
   shortlist-export build-embedder all-MiniLM-L6-v2 build/embedder
   shortlist-export embed-text build/bundle --text title plot --texts plots.csv \\
     --embedder build/embedder --output build/bundle-text
+  shortlist-export embed-text build/bundle --text title plot --texts plots.csv \\
+    --embedder gemini --model gemini-embedding-001 --dimension 768 \\
+    --key-env GEMINI_API_KEY --output build/bundle-text
 
 Exit codes: 0 done, 1 not done (one line on standard error says why), 2 usage.
 """
@@ -88,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("bundle", type=Path, help="the bundle's folder")
     _add_evaluate(commands)
     _add_build_embedder(commands)
-    _add_embed_text(commands)
+    add_embed_text(commands)
     return parser
 
 
@@ -224,47 +229,10 @@ def _add_build_embedder(commands: Any) -> None:
         metavar="N",
         help="tokens of a text, the rest is cut off; default what FOLDER says",
     )
-
-
-def _add_embed_text(commands: Any) -> None:
-    command = commands.add_parser(
-        "embed-text",
-        help="put text embeddings of the items into a bundle",
-        description="Embeds a text of each item and writes a bundle that finds items by text, too. "
-        "Begun again after a kill, it goes on where it was. See docs/text-search.md.",
-    )
-    command.set_defaults(run=_embed_text)
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     command.add_argument(
-        "--text",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="what an item's text is made of, in order: columns of --texts, or item attributes; "
-        "items that change later are embedded by their attributes of these names",
-    )
-    command.add_argument(
-        "--texts", type=Path, metavar="FILE.csv", help="texts by item: a column `id`, and others"
-    )
-    command.add_argument(
-        "--embedder",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="what `build-embedder` wrote; it goes into the bundle",
-    )
-    command.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder that will be the bundle",
-    )
-    command.add_argument(
-        "--version", metavar="TEXT", help="version of the bundle; default that of BUNDLE, and -text"
-    )
-    command.add_argument(
-        "--replace", action="store_true", help="replace the bundle that is at --output"
+        "--int8",
+        action="store_true",
+        help="multiply integers of 8 bits: faster, and somewhat other points",
     )
 
 
@@ -356,25 +324,13 @@ def _build_embedder(parsed: argparse.Namespace) -> int:
 
     print(
         build_embedder(
-            parsed.folder, parsed.out, name=parsed.name, token_count_max=parsed.token_count
+            parsed.folder,
+            parsed.out,
+            name=parsed.name,
+            token_count_max=parsed.token_count,
+            int8=parsed.int8,
         )
     )
-    return 0
-
-
-def _embed_text(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.text.embed import embed_texts
-
-    manifest = embed_texts(
-        parsed.bundle,
-        parsed.output,
-        attributes=parsed.text,
-        embedder=parsed.embedder,
-        texts=parsed.texts,
-        version=parsed.version,
-        replace=parsed.replace,
-    )
-    print(f"bundle {manifest.name} {manifest.version}: {parsed.output}", file=sys.stderr)
     return 0
 
 

@@ -22,6 +22,7 @@ from shortlist_server.funnel.stages import Rater, Reranker
 from shortlist_server.generation import Generation, GenerationOptions
 from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.language_model import LanguageModel
 from shortlist_server.observability.masking import Masking, make_key, read_key
 from shortlist_server.observability.metrics import Metrics
@@ -41,8 +42,16 @@ from shortlist_server.security import certificates, make_access
 logger = logging.getLogger(__name__)
 
 
-def generation_options(config: ServerConfig) -> GenerationOptions:
-    """Return what the configuration says of how a bundle is served."""
+def generation_options(
+    config: ServerConfig, text_embedder: EmbeddingService | None = None
+) -> GenerationOptions:
+    """Return what the configuration says of how a bundle is served.
+
+    Args:
+        config: The configuration.
+        text_embedder: What is configured to embed texts, for all bundles of a process; see
+            `language_models.embedding_service`.
+    """
     return GenerationOptions(
         exact_items_max=config.exact_items_max,
         exact_ms_max=config.exact_ms_max,
@@ -50,6 +59,7 @@ def generation_options(config: ServerConfig) -> GenerationOptions:
         recall_share=config.recall_share,
         recall_cpu_share=config.recall_cpu_share,
         text_cache_count=config.text_cache_count,
+        text_embedder=text_embedder,
         shares=Shares(
             sources=config.source_share,
             rerank=config.rerank.share,
@@ -178,6 +188,11 @@ def _watch_changes(metrics: Metrics, live: LiveGenerations) -> None:
             "misfits",
             "Changed items that the bundle cannot serve as they were written.",
             lambda one: len(one.state.misfits),
+        ),
+        (
+            "unembedded_texts",
+            "Changed items whose texts a service is still to embed.",
+            lambda one: one.state.unembedded_text_count,
         ),
     ]
     for name, documentation, value in shown:

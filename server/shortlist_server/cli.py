@@ -269,8 +269,10 @@ def _serve(config: Any, parsed: argparse.Namespace) -> int:
 def _check(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
     from shortlist_server.generation import load_generation
+    from shortlist_server.language_models import embedding_service
 
-    generation = load_generation(config.served_folder, app.generation_options(config))
+    options = app.generation_options(config, embedding_service(config))
+    generation = load_generation(config.served_folder, options)
     manifest = generation.bundle.manifest
     report = {
         "bundle": {
@@ -311,6 +313,7 @@ def _check(config: Any, parsed: argparse.Namespace) -> int:
 def _replay(config: Any, parsed: argparse.Namespace) -> int:
     from shortlist_server import app
     from shortlist_server.generation import load_generation
+    from shortlist_server.language_models import embedding_service
     from shortlist_server.observability.masking import read_key
     from shortlist_server.replay import report as reports
     from shortlist_server.replay.comparison import Outcome
@@ -322,7 +325,8 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
         raise ConfigError(f"--bundle: expected one or two, got {len(parsed.replayed)}")
     rows = read_log(parsed.log, parsed.limit)
     key = None if parsed.salt_file is None else read_key(parsed.salt_file)
-    options = replace(app.generation_options(config), recall_share=0.0)
+    service = embedding_service(config)
+    options = replace(app.generation_options(config, service), recall_share=0.0)
     generations = [load_generation(folder, options) for folder in parsed.replayed]
     # As in `serve`: what is loaded stays, and collecting it is no part of an answer's time.
     gc.collect()
@@ -331,6 +335,8 @@ def _replay(config: Any, parsed: argparse.Namespace) -> int:
     report = replay_log(rows, replayers, examples_max=parsed.examples)
     for generation in generations:
         generation.close()
+    if service is not None:
+        service.close()
     document = reports.as_json(report, str(parsed.log), replayers)
     print(json.dumps(document, indent=1) if parsed.json else reports.as_text(document))
     if parsed.fail_on is None:

@@ -16,6 +16,7 @@ from shortlist_server.config import ServerConfig
 from shortlist_server.errors import BundleCorrupt, BundleError
 from shortlist_server.generation import Generation, load_generation
 from shortlist_server.index.recall import RecallMonitor
+from shortlist_server.llm.embedding_service import EmbeddingService
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,11 @@ T = TypeVar("T")
 
 
 def load_newest(
-    config: ServerConfig, folder: Path, monitor: RecallMonitor | None = None
+    config: ServerConfig,
+    folder: Path,
+    monitor: RecallMonitor | None = None,
+    *,
+    text_embedder: EmbeddingService | None = None,
 ) -> Generation:
     """Load a bundle with the most changes folded in that there is.
 
@@ -31,12 +36,13 @@ def load_newest(
         config: The configuration.
         folder: The bundle as exported.
         monitor: As for `load_generation`.
+        text_embedder: As for `app.generation_options`.
 
     Raises:
         BundleError: it cannot be served.
         CatalogError: the store of its changes cannot be used.
     """
-    options = generation_options(config)
+    options = generation_options(config, text_embedder)
     return newest_that_loads(
         config,
         folder,

@@ -45,6 +45,7 @@
         - LogCorrupt            a file is no request log, or damaged
         - LogUnsupported        its format is unknown to this version
         - NothingToCompare      none of its requests can be replayed as it was asked
+      - TextEmbedderUnavailable the service that embeds texts does not answer now
       - NotConfigured           the server is not set up for what a call asks
       - SwitchUnderWay          another bundle is being switched to
       - ConfigError             the configuration cannot be used
@@ -369,6 +370,25 @@ class CatalogMismatch(CatalogError):
 
 class CatalogUnsupported(CatalogError):
     """The store is written in a format that this version cannot read."""
+
+
+class TextEmbedderUnavailable(ShortlistError):
+    """The service that embeds texts does not answer now, or not with what can be used; retrying is
+    safe.
+
+    The message goes to callers: it names no service. `__cause__` does.
+
+    Attributes:
+        problem: Why, as `language_model.LanguageModelError.reason` says it.
+        retry_delay_ms: When it is worth coming back, in milliseconds.
+    """
+
+    def __init__(self, *, problem: str, retry_delay_ms: int) -> None:
+        super().__init__(
+            f"the text cannot be embedded now: {problem}; retry in {retry_delay_ms} ms"
+        )
+        self.problem = problem
+        self.retry_delay_ms = retry_delay_ms
 
 
 class NotConfigured(ShortlistError):

@@ -37,7 +37,7 @@ from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
 from shortlist_server.index.vector_index import Metric
-from shortlist_server.llm.language_model import TextEmbedder
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.prompt import PromptInvalid, rerank_prompt
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
@@ -90,8 +90,6 @@ class Generation:
     def close(self) -> None:
         """End its threads."""
         self.funnel.close()
-        if self.items.texts is not None and self.items.texts.points is not None:
-            self.items.texts.points.close()
         if self.monitor is not None:
             self.monitor.close()
 
@@ -111,8 +109,10 @@ class GenerationOptions:
     shares: Shares = field(default_factory=Shares)
     text_cache_count: int = 4_096
     """Most query texts whose points are remembered."""
-    text_embedder: TextEmbedder | None = None
-    """Embeds texts for bundles that hold no embedder; None where there is none."""
+    text_embedder: EmbeddingService | None = None
+    """Embeds texts for bundles that hold no embedder; None where there is none. Whoever made it
+    closes it.
+    """
 
 
 def load_generation(

@@ -13,6 +13,7 @@ from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.store import CatalogStore
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
 from shortlist_server.live import LiveGeneration
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.rpc import respond
 from shortlist_server.rpc.generations import Generations
 from shortlist_server.rpc.snapshot import Serving, Snapshot, Unchanging
@@ -41,6 +42,14 @@ class LabeledGenerations:
     canary: Generation | None = None
     canary_share: float = 0.0
     shadow: Generation | None = None
+    text_embedder: EmbeddingService | None = None
+    """What embeds texts for those of them that hold no embedder; closed by `close`."""
+
+    @property
+    def need_service(self) -> bool:
+        """Whether one of them has its texts embedded by a service."""
+        texts = [generation.items.texts for _, generation in self.by_label()]
+        return any(one is not None and one.points is not None and one.points.waits for one in texts)
 
     def by_label(self) -> Iterator[tuple[BundleLabel, Generation]]:
         """Yield the generations, the stable one first."""
@@ -67,6 +76,8 @@ class LabeledGenerations:
 
     def close(self) -> None:
         """End the threads of all; no request may be running."""
+        if self.text_embedder is not None:
+            self.text_embedder.close()
         for _, generation in self.by_label():
             generation.close()
 
@@ -153,6 +164,7 @@ def load_generations(
         canary=loaded.get(BundleLabel.CANARY),
         canary_share=serving.canary_share if BundleLabel.CANARY in loaded else 0.0,
         shadow=loaded.get(BundleLabel.SHADOW),
+        text_embedder=None if options is None else options.text_embedder,
     )
 
 

@@ -9,17 +9,18 @@ from shortlist_server.config_llm import LlmConfig, ServiceConfig, TextEmbedderCo
 from shortlist_server.llm.breaker import BreakerOptions
 from shortlist_server.llm.cost import Prices
 from shortlist_server.llm.credentials import read_key
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.guard import GuardOptions
-from shortlist_server.llm.guarded_embedder import GuardedTextEmbedder
 from shortlist_server.llm.guarded_model import GuardedLanguageModel
 from shortlist_server.llm.make import (
     CacheOptions,
     ServiceOptions,
     make_language_model,
     make_text_embedder,
+    text_space,
 )
 from shortlist_server.llm.observer import LlmObserver
-from shortlist_server.llm.provider import EmbedderOptions, ModelOptions
+from shortlist_server.llm.provider import EmbedderOptions, EmbeddingProvider, ModelOptions
 from shortlist_server.rpc.access import may_have_models_asked
 
 
@@ -28,42 +29,56 @@ class LanguageModels:
     """What a process calls."""
 
     llm: GuardedLanguageModel | None = None
-    text_embedder: GuardedTextEmbedder | None = None
 
     async def close(self) -> None:
         """Cancel what is under way, and close the connections."""
-        for one in (self.llm, self.text_embedder):
-            if one is not None:
-                await one.close()
+        if self.llm is not None:
+            await self.llm.close()
 
 
 def make_language_models(
     config: ServerConfig, observer: LlmObserver | None = None
 ) -> LanguageModels:
-    """Return what is configured; call it inside the event loop.
+    """Return the language models that are configured; call it inside the event loop.
 
     Raises:
         ConfigError: a key cannot be read, or the address of a cache is none.
         MissingExtra: what a provider or a cache needs is not installed.
     """
-    llm, text_embedder = config.llm, config.text_embedder
+    if (llm := config.llm) is None:
+        return LanguageModels()
+    options = service_options("llm", llm, config.workers)
     return LanguageModels(
-        llm=None
-        if llm is None
-        else make_language_model(
-            llm.provider,
-            model_options(llm),
-            service_options("llm", llm, config.workers),
+        llm=make_language_model(
+            llm.provider, model_options(llm), options, observer, may_have_models_asked
+        )
+    )
+
+
+def embedding_service(config: ServerConfig) -> EmbeddingService | None:
+    """Return the text embedder that is configured, which begins with its first call; None where
+    there is none.
+    """
+    if (section := config.text_embedder) is None:
+        return None
+
+    def make(observer: LlmObserver | None) -> EmbeddingProvider:
+        return make_text_embedder(
+            section.provider,
+            embedder_options(section),
+            service_options("text_embedder", section, config.workers),
             observer,
-            may_have_models_asked,
-        ),
-        text_embedder=None
-        if text_embedder is None
-        else make_text_embedder(
-            text_embedder.provider,
-            embedder_options(text_embedder),
-            service_options("text_embedder", text_embedder, config.workers),
-            observer,
+        )
+
+    return EmbeddingService(
+        make,
+        identity=f"{section.provider}/{section.model}/{section.dimension}",
+        dimension=section.dimension,
+        space=text_space(
+            section.provider,
+            model=section.model,
+            query_prefix=section.query_prefix,
+            item_prefix=section.item_prefix,
         ),
     )
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Sequence
 
 from shortlist.v1 import types_pb2
 
@@ -15,11 +16,13 @@ from shortlist_server.bundle_label import BundleLabel
 from shortlist_server.catalog.changes import ChangedItems
 from shortlist_server.catalog.item_schema import ItemSchema
 from shortlist_server.catalog.live_catalog import LiveIds
+from shortlist_server.catalog.pending_texts import PendingText
 from shortlist_server.catalog.store import CatalogStore
 from shortlist_server.errors import CatalogError
-from shortlist_server.funnel.arrays import Stacked
+from shortlist_server.funnel.arrays import Floats, Stacked
 from shortlist_server.generation import Generation, Items
 from shortlist_server.index.layers import Layer, LayeredSearcher
+from shortlist_server.late_texts import LateTexts
 from shortlist_server.live_texts import item_texts, live_texts
 from shortlist_server.rpc.snapshot import Snapshot
 
@@ -67,6 +70,7 @@ class LiveGeneration:
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="catalog", daemon=True)
+        self._late = LateTexts(self, label)
         self._waiting: dict[asyncio.Future[None], int] = {}
         self._lock = threading.Lock()
         self._applying = threading.Lock()
@@ -95,11 +99,14 @@ class LiveGeneration:
         return time.monotonic() - self._followed_at
 
     def start(self) -> None:
-        """Follow the store from now on, in a thread."""
+        """Follow the store from now on, in a thread, and have texts embedded in another."""
         self._thread.start()
+        if (texts := self.items.schema.texts) is not None and texts.later:
+            self._late.start()
 
     def close(self) -> None:
         """Follow it no longer."""
+        self._late.close()
         self._closed.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -125,16 +132,44 @@ class LiveGeneration:
             CatalogUnavailable: the store cannot be read; all is as it was.
         """
         items = self._changed(generation)
-        tail = self.store.changes_since(items.revision)
+        tail = self.store.changes_since(items.asks_from)
         items.apply(tail.changes, tail.revision)
         with self._applying:
             # What has come meanwhile is little: requests must not see an earlier revision again.
-            tail = self.store.changes_since(items.revision)
+            tail = self.store.changes_since(items.asks_from)
             items.apply(tail.changes, tail.revision)
+            items.take_texts(self.items)
             self.generation, self.items, self.state = generation, items, items.state
             self.snapshot = self._made()
             self._followed_at, self.follows = time.monotonic(), True
         self._tell(tail.revision)
+        self._late.nudge()
+
+    # Texts that a service embeds; see `late_texts.WaitingTexts`.
+
+    def due_texts(self, count: int) -> list[PendingText]:
+        """Return texts that are to be embedded next, at most so many."""
+        with self._applying:
+            return self.items.pending.first(count)
+
+    def embed_texts(self, texts: Sequence[str]) -> Floats:
+        """Return a point for each text; waits for the service."""
+        embed = None if self.items.schema.texts is None else self.items.schema.texts.embed
+        assert embed is not None
+        return embed(texts)
+
+    def place_texts(self, texts: Sequence[PendingText], points: Floats) -> None:
+        """Have items found by the points of their texts."""
+        with self._applying:
+            self.items.place_texts(texts, points)
+            self.state = self.items.state
+            self.snapshot = self._made()
+
+    def put_last(self, texts: Sequence[PendingText], problem: str) -> None:
+        """Note why texts have no points, and have them embedded after the others."""
+        with self._applying:
+            self.items.pending.put_last(texts, problem)
+            self.state = self.items.state
 
     def _changed(self, generation: Generation) -> ChangedItems:
         return ChangedItems(
@@ -147,9 +182,9 @@ class LiveGeneration:
 
     def _refresh(self) -> None:
         begin = time.monotonic()
-        tail = self.store.changes_since(self.items.revision)
+        tail = self.store.changes_since(self.items.asks_from)
         revision = tail.revision
-        if revision != self.snapshot.revision:
+        if revision != self.snapshot.revision or tail.changes:
             self.items.apply(tail.changes, revision)
             before, self.state = len(self.state.misfits), self.items.state
             if (count := len(self.state.misfits)) > before:
@@ -160,6 +195,7 @@ class LiveGeneration:
                 )
             self.snapshot = self._made()
             self._tell(revision)
+            self._late.nudge()
         self._followed_at, self.follows = begin, True
 
     async def reached(self, revision: int) -> None:

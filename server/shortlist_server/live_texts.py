@@ -34,6 +34,7 @@ def made_item_texts(section: Texts, points: TextPoints | None, missing: str) -> 
         attributes=section.attributes,
         dimension=section.dimension,
         embed=None if points is None else points.of_items,
+        later=points is not None and points.waits,
         missing=missing,
     )
 

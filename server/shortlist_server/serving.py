@@ -31,8 +31,9 @@ from shortlist_server.compaction import (
 )
 from shortlist_server.config import ServerConfig
 from shortlist_server.labels import LabeledGenerations, load_generations
-from shortlist_server.language_models import make_language_models
+from shortlist_server.language_models import embedding_service, make_language_models
 from shortlist_server.live import LiveGeneration
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.observability.metrics import Metrics
 from shortlist_server.rerankers import make_rater, make_reranker
 from shortlist_server.runtime.compute import ComputePool
@@ -51,11 +52,13 @@ def load(config: ServerConfig, folders: Mapping[str, Path]) -> LabeledGeneration
 
     Raises:
         BundleError: a bundle cannot be served.
+        NotConfigured: the texts of one were embedded by another service than the configured one.
     """
+    service = embedding_service(config)
     loaded = load_generations(
         serving_set(config, folders),
-        generation_options(config),
-        lambda stable: load_newest(config, stable),
+        generation_options(config, service),
+        lambda stable: load_newest(config, stable, text_embedder=service),
     )
     _settle()
     return loaded
@@ -122,6 +125,8 @@ class ServingProcess:
         self._shared = shared
         self._recorder = request_log(config)
         self._tracing = make_tracing(config)
+        self.metrics = Metrics() if config.metrics_listen else None
+        self._start_text_embedder()
         self._live = follow(config, loaded)
         self._compute = ComputePool(
             threads=config.compute_threads,
@@ -131,7 +136,6 @@ class ServingProcess:
         )
         self._compaction: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] | None = None
-        self.metrics = Metrics() if config.metrics_listen else None
         if self.metrics is not None:
             watch(
                 self.metrics, generation, self._compute, self._recorder, self._live, self._tracing
@@ -181,7 +185,8 @@ class ServingProcess:
         port = await self.server.start()
         # Of several processes the supervisor compacts.
         if self._live is not None and self._config.compaction_rows and self._shared is None:
-            compactor = Compactor(self._config, _InPlace(self._config, self._live.stable))
+            in_place = _InPlace(self._config, self._live.stable, self._loaded.text_embedder)
+            compactor = Compactor(self._config, in_place)
             if self.metrics is not None:
                 self._watch_compactions(self.metrics, compactor)
             self._compaction = asyncio.create_task(compactor.run())
@@ -196,6 +201,15 @@ class ServingProcess:
         )
         return port
 
+    def _start_text_embedder(self) -> None:
+        service = self._loaded.text_embedder
+        if service is None:
+            return
+        if self._loaded.need_service:
+            service.start(self.metrics)
+        else:
+            logger.info("text_embedder: no bundle has texts that %s embedded", service.identity)
+
     def _watch_compactions(self, metrics: Metrics, compactor: Compactor) -> None:
         metrics.watch_counts(COMPACTIONS, COMPACTIONS_HELP, "outcome", lambda: compactor.counts)
         metrics.watch(SECONDS, SECONDS_HELP, lambda: compactor.seconds)
@@ -205,6 +219,9 @@ class ServingProcess:
         if self._compaction is not None:
             self._compaction.cancel()
         self._compute.close()
+        if self._loaded.text_embedder is not None:
+            # First: others wait for it.
+            self._loaded.text_embedder.close()
         if self._live is not None:
             self._live.close()
         self._loaded.close()
@@ -219,8 +236,11 @@ class ServingProcess:
 class _InPlace:
     """A server of one process, as compaction sees it; implements `compaction.CompactionHost`."""
 
-    def __init__(self, config: ServerConfig, live: LiveGeneration) -> None:
+    def __init__(
+        self, config: ServerConfig, live: LiveGeneration, text_embedder: EmbeddingService | None
+    ) -> None:
         assert config.state_dir is not None
+        self._text_embedder = text_embedder
         self._config = config
         self._live = live
         self._folders = CompactedFolders(config.state_dir)
@@ -241,7 +261,11 @@ class _InPlace:
 
     def _take_over(self) -> None:
         monitor = self._live.generation.monitor
-        self._live.rebase(load_newest(self._config, self.served_folder(), monitor))
+        self._live.rebase(
+            load_newest(
+                self._config, self.served_folder(), monitor, text_embedder=self._text_embedder
+            )
+        )
         self._clean()
 
     def _clean(self) -> None:

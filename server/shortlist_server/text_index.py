@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.bundle.sections import Index, Texts
-from shortlist_server.errors import BundleCorrupt, ConfigError, MissingExtra
+from shortlist_server.errors import BundleCorrupt, MissingExtra, NotConfigured
 from shortlist_server.index.searcher import Searcher
 from shortlist_server.index.subset import Subset, SubsetSearch
 from shortlist_server.index.vector_index import Metric
-from shortlist_server.llm.language_model import TextEmbedder
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.local_embedder import LocalEmbedder
-from shortlist_server.llm.text_points import TextPoints
+from shortlist_server.llm.text_points import Embedder, TextPoints
 from shortlist_server.stages.text import TextItems
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def load_texts(
     bundle: Bundle,
     make_searcher: MakeSearcher,
     *,
-    remote: TextEmbedder | None,
+    remote: EmbeddingService | None,
     cache_count: int,
 ) -> TextItems | None:
     """Load the texts of a bundle's items; None where it has none.
@@ -44,7 +44,7 @@ def load_texts(
     Raises:
         BundleError: the index or the embedder inside the bundle is damaged, or is another one than
             the manifest says.
-        ConfigError: the configured embedder is not the one that embedded the items.
+        NotConfigured: the configured embedder is not the one that embedded the items.
     """
     section, table = bundle.manifest.texts, bundle.texts
     if section is None or table is None:
@@ -67,25 +67,21 @@ def load_texts(
 
 
 def text_points(
-    bundle: Bundle, section: Texts, *, remote: TextEmbedder | None, cache_count: int
+    bundle: Bundle, section: Texts, *, remote: EmbeddingService | None, cache_count: int
 ) -> tuple[TextPoints | None, str]:
     """Return what embeds texts; else None, and what would have to be there.
 
     Raises:
         BundleError: the embedder inside the bundle is damaged, or is another one than the manifest
             says.
-        ConfigError: the configured embedder is not the one that embedded the items.
+        NotConfigured: the configured embedder is not the one that embedded the items.
     """
     wanted = section.embedder
     if wanted.folder is None:
         if remote is None:
             return None, f"the embedder of the bundle's texts, {wanted.identity}"
-        if remote.identity != wanted.identity:
-            raise ConfigError(
-                f"text embedder: expected {wanted.identity}, which embedded the texts of the "
-                f"bundle, got {remote.identity}: their points are of different spaces"
-            )
-        embedder: TextEmbedder | LocalEmbedder = remote
+        _check_service(bundle, section, remote)
+        embedder: Embedder = remote
     else:
         try:
             embedder = LocalEmbedder(bundle.path(wanted.folder))
@@ -103,3 +99,28 @@ def text_points(
             f"{embedder.dimension}"
         )
     return TextPoints(embedder, cache_count=cache_count), ""
+
+
+def _check_service(bundle: Bundle, section: Texts, remote: EmbeddingService) -> None:
+    """Check that a service is the one that embedded the texts of a bundle.
+
+    Raises:
+        NotConfigured: it is not.
+    """
+    wanted, got = section.embedder.service, remote.space
+    pairs: dict[str, tuple[object, object]] = {"dimension": (section.dimension, remote.dimension)}
+    if wanted is None or got is None:
+        pairs["model"] = (section.embedder.identity, remote.identity)
+    else:
+        pairs["provider"] = (wanted.api, got.api)
+        for name in ("model", "query_task", "item_task", "query_prefix", "item_prefix"):
+            pairs[name] = (getattr(wanted, name), getattr(got, name))
+    for name, (one, other) in pairs.items():
+        if one != other:
+            manifest = bundle.manifest
+            raise NotConfigured(
+                setting=f"text_embedder.{name}",
+                expected=f"{one!r}, by which the texts of bundle {manifest.name} "
+                f"{manifest.version} were embedded, and not {other!r}: their points are of "
+                "different spaces",
+            )

@@ -11,6 +11,11 @@ import text_world
 import tiny_embedder
 from conftest import RunningServer
 from conversing import Talk
+from llm_behaviours import status
+from llm_stub import LlmStub
+from shortlist.v1 import types_pb2
+from shortlist_server import serving
+from shortlist_server.config import ServerConfig
 from shortlist_server.generation import load_generation
 
 PLOTS = text_world.plots()
@@ -59,6 +64,30 @@ def test_items_without_a_text_fill_up_where_few_have_one(channel: grpc.Channel) 
     # All that the user has not seen, in the end.
     assert len(found) == len(set(found)) >= 50
     assert set(found) - set(PLOTS)
+
+
+@pytest.mark.parametrize("user", ["u1", ""])
+def test_a_turn_is_answered_where_the_service_that_embeds_is_away(
+    user: str, tmp_path: Path
+) -> None:
+    with LlmStub() as stub:
+        bundle = text_world.write_service_bundle(tmp_path, stub, "openai-compatible")
+        section = text_world.service_section(stub, "openai-compatible")
+        config = ServerConfig.model_validate({"bundle": bundle, "text_embedder": section})
+        generations = serving.load(config, {"stable": bundle})
+        running = RunningServer(bundle, generations)
+        with grpc.insecure_channel(running.target) as channel:
+            well = Talk(channel, user=user).say(TASTE)
+            stub.behave(status(500))
+            answered = Talk(channel, user=user).say(f"{TASTE} film")
+        running.stop()
+        generations.close()
+    assert "text" in {item.source for item in well.items}
+    assert not [one for one in well.end.degraded if one.stage == "retrieval"]
+    assert len(answered.items) == 3
+    (part,) = [one for one in answered.end.degraded if one.stage == "retrieval"]
+    assert part.source == "text"
+    assert part.reason == types_pb2.DEGRADED_REASON_LLM_UNAVAILABLE
 
 
 @pytest.mark.parametrize("user", ["u1", ""])

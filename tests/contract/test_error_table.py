@@ -28,6 +28,7 @@ from shortlist_server.errors import (
     CatalogUnavailable,
     IdempotencyKeyReused,
     ShortlistError,
+    TextEmbedderUnavailable,
 )
 from shortlist_server.generation import Generation
 
@@ -122,6 +123,7 @@ BY_STATE = {
     "NOT_CONFIGURED": Code.FAILED_PRECONDITION,
     "SWITCH_UNDER_WAY": Code.ABORTED,
     "CATALOG_UNAVAILABLE": Code.UNAVAILABLE,
+    "TEXT_EMBEDDER_UNAVAILABLE": Code.UNAVAILABLE,
     "IDEMPOTENCY_KEY_REUSED": Code.INVALID_ARGUMENT,
     "CATALOG_READ_ONLY": Code.FAILED_PRECONDITION,
     "CONVERSATION_NOT_FOUND": Code.NOT_FOUND,
@@ -271,6 +273,10 @@ def test_internal(generation: Generation, serve: Callable[..., Any], refuse: Any
     ("reason", "error"),
     [
         ("CATALOG_UNAVAILABLE", CatalogUnavailable("the disk is full", retry_delay_ms=1500)),
+        (
+            "TEXT_EMBEDDER_UNAVAILABLE",
+            TextEmbedderUnavailable(problem="LLM_TIMEOUT", retry_delay_ms=1500),
+        ),
         ("IDEMPOTENCY_KEY_REUSED", IdempotencyKeyReused("load-17")),
         ("CATALOG_READ_ONLY", CatalogReadOnly()),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from shortlist_client import (
 )
 from shortlist_server.bundle.reader import open_bundle
 from shortlist_server.generation import Generation, GenerationOptions, load_generation
+from shortlist_server.labels import LabeledGenerations, ServingSet, load_generations
+from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.language_model import LlmUnavailable
 from shortlist_server.llm.local_embedder import LocalEmbedder
 
@@ -60,6 +63,14 @@ def by_hand(text_bundle: Path) -> Any:
         np.searchsorted(texts.rows, bundle.item_ids.index(item_id))
     ]
     return nearest
+
+
+@contextmanager
+def served_by(folder: Path, generations: Any, **settings: Any) -> Iterator[Client]:
+    server = RunningServer(folder, generations, **settings)
+    with Client(server.target, timeout_s=60) as client:
+        yield client
+    server.stop()
 
 
 def ids(answer: Any) -> list[str]:
@@ -243,6 +254,25 @@ class Service:
             raise LlmUnavailable(f"{self.identity}: cannot be reached")
         return self._embedder.embed_now(texts, kind=kind, deadline_s=deadline_s)
 
+    async def close(self) -> None:
+        pass
+
+
+@contextmanager
+def loaded(folder: Path, service: Service) -> Iterator[LabeledGenerations]:
+    """A bundle, and what waits for its service."""
+    waited_for = EmbeddingService(
+        lambda observer: service,
+        identity=service.identity,
+        dimension=service.dimension,
+        space=None,
+    )
+    options = GenerationOptions(text_embedder=waited_for)
+    generations = load_generations(ServingSet(stable=folder), options)
+    yield generations
+    service.may_answer.set()
+    generations.close()
+
 
 @pytest.fixture
 def service(text_bundle: Path) -> Service:
@@ -258,11 +288,12 @@ def remote(text_bundle: Path, tmp_path: Path) -> Path:
 def test_a_service_that_is_waited_for_keeps_nobody_else_waiting(
     remote: Path, service: Service, served: Client
 ) -> None:
-    generation = load_generation(remote, GenerationOptions(text_embedder=service))
-    # One compute thread: were it taken by the call that waits, nobody else would be answered.
-    server = RunningServer(remote, generation, compute_threads=1)
     service.may_answer.clear()
-    with Client(server.target, timeout_s=60) as client:
+    # One compute thread: were it taken by the call that waits, nobody else would be answered.
+    with (
+        loaded(remote, service) as generations,
+        served_by(remote, generations, compute_threads=1) as client,
+    ):
         found: list[Any] = []
         waiting = threading.Thread(target=lambda: found.append(client.recommend(text=WORDS)))
         waiting.start()
@@ -272,22 +303,18 @@ def test_a_service_that_is_waited_for_keeps_nobody_else_waiting(
         service.may_answer.set()
         waiting.join(30)
         assert ids(found[0]) == ids(served.recommend(text=WORDS))
-    server.stop()
-    generation.close()
 
 
 def test_a_service_that_fails_leaves_the_other_sources(remote: Path, service: Service) -> None:
-    generation = load_generation(remote, GenerationOptions(text_embedder=service))
-    server = RunningServer(remote, generation)
     service.fails = True
-    with Client(server.target, timeout_s=60) as client:
+    with loaded(remote, service) as generations, served_by(remote, generations) as client:
         answer = client.recommend(user="u1", text=WORDS, sources=[Text(), Nearest()], limit=3)
-        assert [(part.source, part.reason) for part in answer.info.degraded] == [("text", "FAILED")]
+        assert [(part.source, part.reason) for part in answer.info.degraded] == [
+            ("text", "LLM_UNAVAILABLE")
+        ]
         assert {item.source for item in answer.items} == {"two_tower"}
         similar = client.find_similar_items("i1", by_text=True, limit=3)
         assert len(similar.items) == 3
-    server.stop()
-    generation.close()
 
 
 def test_without_its_service_a_bundle_says_what_is_missing(remote: Path) -> None:

@@ -17,6 +17,7 @@ from shortlist_server.config import ServerConfig, load_config
 from shortlist_server.errors import ConfigError
 from shortlist_server.language_models import (
     embedder_options,
+    embedding_service,
     make_language_models,
     model_options,
     service_options,
@@ -73,13 +74,11 @@ async def test_each_provider_is_made_guarded_and_measured(
     models = made(
         metrics,
         llm=shared | {"price_output_million": 8.0},
-        text_embedder=shared | {"dimension": 8},
     )
     for _ in range(2):
         answer = await models.llm.complete(PROMPT, SCHEMA, deadline_s=10)
         assert answer.value == {"order": ["c", "b", "a"]}
     assert answer.cached
-    assert (await models.text_embedder.embed(["a"], kind="query", deadline_s=10)).shape == (1, 8)
     page = generate_latest(metrics.registry).decode()
     model = f'model="{provider}/m"'
     assert f'shortlist_llm_calls_total{{{model},outcome="CACHED"}} 1.0' in page
@@ -91,7 +90,43 @@ async def test_each_provider_is_made_guarded_and_measured(
 async def test_nothing_is_made_of_nothing(made: Any) -> None:
     models = made()
     assert models.llm is None
-    assert models.text_embedder is None
+    assert embedding_service(ServerConfig(bundle=Path("x"))) is None
+
+
+@pytest.mark.parametrize("provider", ["gemini", "openai-compatible"])
+def test_the_text_embedder_is_guarded_and_measured(
+    stub: LlmStub, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    stub.key = KEY
+    url = stub.gemini_url if provider == "gemini" else stub.openai_url
+    section = {"provider": provider, "model": "e", "dimension": 8, "key_env": "MY_KEY"}
+    sections = {"text_embedder": section | {"base_url": url, "query_prefix": "query: "}}
+    service = embedding_service(ServerConfig.model_validate({"bundle": "x", **sections}))
+    assert service is not None
+    assert (service.identity, service.dimension) == (f"{provider}/e/8", 8)
+    assert service.space is not None
+    assert (service.space.api, service.space.model) == (provider, "e")
+    assert service.space.query_prefix == "query: "
+    assert bool(service.space.query_task) == (provider == "gemini")
+    metrics = Metrics()
+    service.start(metrics)
+    for _ in range(2):
+        assert service.embed_now(["a"], kind="query", deadline_s=10).shape == (1, 8)
+    service.close()
+    assert [asked.texts for asked in stub.asked] == [["query: a"]]
+    page = generate_latest(metrics.registry).decode()
+    assert f'shortlist_llm_calls_total{{model="{provider}/e/8",outcome="CACHED"}} 1.0' in page
+    assert KEY not in page
+
+
+def test_the_text_embedder_is_refused_without_its_key() -> None:
+    sections = {"text_embedder": EMBEDDER | {"key_env": "SHORTLIST_NO_SUCH_KEY"}}
+    service = embedding_service(ServerConfig.model_validate({"bundle": "x", **sections}))
+    assert service is not None
+    with pytest.raises(ConfigError, match=r"text_embedder\.key_env.*SHORTLIST_NO_SUCH_KEY"):
+        service.start()
+    service.close()
 
 
 async def test_workers_share_the_money(made: Any, stub: LlmStub) -> None:

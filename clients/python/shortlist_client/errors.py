@@ -31,6 +31,7 @@
         - ShuttingDown            the server is stopping
         - RevisionNotReached      the server does not see `min_revision` of the catalogue yet
         - CatalogUnavailable      the store of its live catalogue cannot be read or written now
+        - TextEmbedderUnavailable  the service that embeds texts does not answer it now
       - CatalogReadOnly           the server has no store for changes of items
       x BundleRefused             a bundle cannot be switched to
         - BundleMissing           there is no such bundle
@@ -251,6 +252,13 @@ class CatalogUnavailable(Unavailable):
     """The store of the live catalogue cannot be read or written now.
 
     A call that changes items may be sent again with its idempotency key: it is applied once.
+    """
+
+
+class TextEmbedderUnavailable(Unavailable):
+    """The service that embeds texts does not answer the server now. `metadata["problem"]` says why.
+
+    A request whose other sources find something is answered without.
     """
 
 

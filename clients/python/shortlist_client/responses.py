@@ -145,6 +145,7 @@ def stats_from_proto(response: catalog_pb2.GetCatalogStatsResponse) -> results.C
             )
             for misfit in response.misfits
         ),
+        unembedded_text_count=response.unembedded_text_count,
     )
 
 

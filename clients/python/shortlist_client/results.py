@@ -276,6 +276,8 @@ class CatalogStats:
     """Changed items that the bundle cannot serve as they were written."""
     misfits: tuple[Misfit, ...]
     """The first 100 of them."""
+    unembedded_text_count: int
+    """Items whose texts a service is still to embed: served, and not found by text until it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ _BY_REASON: dict[str, type[errors.ShortlistError]] = {
     "CATALOG_UNAVAILABLE": errors.CatalogUnavailable,
     "REVISION_NOT_REACHED": errors.RevisionNotReached,
     "CATALOG_READ_ONLY": errors.CatalogReadOnly,
+    "TEXT_EMBEDDER_UNAVAILABLE": errors.TextEmbedderUnavailable,
     "LABEL_NOT_LOADED": errors.LabelNotLoaded,
     "CONVERSATION_NOT_FOUND": errors.ConversationNotFound,
 }

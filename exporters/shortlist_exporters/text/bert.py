@@ -20,6 +20,10 @@ from shortlist_exporters.errors import ConversionError
 OPSET = 20
 """The first with Gelu as one operator."""
 IR_VERSION = 9
+WEIGHT_MAX = 63
+"""Largest weight of 8 bits: sums of two products stay within 16 bits, in which processors without
+VNNI add them up. With 127 these would compute other points than the rest.
+"""
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -107,14 +111,23 @@ def read_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def build_model(config: BertConfig, weights: dict[str, NDArray[np.float32]]) -> Any:
+def build_model(
+    config: BertConfig, weights: dict[str, NDArray[np.float32]], *, int8: bool = False
+) -> Any:
     """Return the ONNX model: `input_ids` and `attention_mask`, int64 [texts, tokens], to
     `embedding`, float32 [texts, dimension], each of length 1.
+
+    Args:
+        config: What it depends on.
+        weights: By name.
+        int8: Whether the dense layers multiply integers of 8 bits. What goes into them is scaled
+            by the range that it has, over all texts of a run: for the same point each time, a text
+            must be embedded alone.
 
     Raises:
         ConversionError: a weight is missing.
     """
-    graph = _Graph(config, weights)
+    graph = _Graph(config, weights, int8=int8)
     hidden = graph.embeddings()
     for layer in range(config.layer_count):
         hidden = graph.layer(hidden, f"encoder.layer.{layer}.")
@@ -138,7 +151,10 @@ def build_model(config: BertConfig, weights: dict[str, NDArray[np.float32]]) -> 
 class _Graph:
     """The nodes so far. Each method adds some and returns the name of what they give."""
 
-    def __init__(self, config: BertConfig, weights: dict[str, NDArray[np.float32]]) -> None:
+    def __init__(
+        self, config: BertConfig, weights: dict[str, NDArray[np.float32]], *, int8: bool
+    ) -> None:
+        self._int8 = int8
         self._config = config
         self._weights = weights
         self.nodes: list[Any] = []
@@ -201,7 +217,7 @@ class _Graph:
                 for at, part in enumerate(parts)
             ]
         )
-        product = self._add("MatMul", [hidden, self._constant(f"{name}qkv.weight", matrix)])
+        product = self._product(hidden, f"{name}qkv.weight", matrix)
         joined = self._add("Add", [product, self._constant(f"{name}qkv.bias", bias)])
         split = [f"{name}{part}" for part in ("query", "key", "value")]
         self.nodes.append(helper.make_node("Split", [joined], split, axis=2, num_outputs=3))
@@ -216,9 +232,21 @@ class _Graph:
         return self._add("Reshape", [back, self._constant("joined", [0, 0, dimension])])
 
     def _dense(self, hidden: str, name: str) -> str:
-        matrix = self._constant(f"{name}weight", self._weights_of(f"{name}weight").T)
-        product = self._add("MatMul", [hidden, matrix])
+        product = self._product(hidden, f"{name}weight", self._weights_of(f"{name}weight").T)
         return self._add("Add", [product, self._weight(f"{name}bias")])
+
+    def _product(self, hidden: str, name: str, matrix: NDArray[np.float32]) -> str:
+        if not self._int8:
+            return self._add("MatMul", [hidden, self._constant(name, matrix)])
+        scales = np.maximum(np.abs(matrix).max(axis=0), 1e-12) / WEIGHT_MAX
+        whole = np.rint(matrix / scales).astype(np.int8)
+        parts = [f"{name}.{part}" for part in ("input", "scale", "zero")]
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [hidden], parts))
+        values, scale, zero = parts
+        product = self._add("MatMulInteger", [values, self._constant(name, whole), zero])
+        numbers = self._add("Cast", [product], to=TensorProto.FLOAT)
+        by = self._constant(f"{name}.scales", scales.astype(np.float32))
+        return self._add("Mul", [numbers, self._add("Mul", [scale, by])])
 
     def _norm(self, hidden: str, name: str) -> str:
         parts = [self._weight(f"{name}weight"), self._weight(f"{name}bias")]

@@ -6,7 +6,8 @@ import csv
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from shortlist_server.llm.local_embedder import LocalEmbedder
 from shortlist_exporters.errors import DataError, SpecError
 from shortlist_exporters.export import verify_bundle
 from shortlist_exporters.progress import step
+from shortlist_exporters.text.service import PatientEmbedder, ServiceSettings
 
 CHUNK = 64
 """Texts that are lost if the work is killed."""
@@ -37,7 +39,7 @@ def embed_texts(
     out: Path,
     *,
     attributes: Sequence[str],
-    embedder: Path,
+    embedder: Path | ServiceSettings,
     texts: Path | None = None,
     version: str | None = None,
     replace: bool = False,
@@ -52,7 +54,8 @@ def embed_texts(
         out: The folder that will be the new one; may be `source`, with `replace`.
         attributes: Names of what an item's text is made of, in order: columns of `texts`, or item
             columns of type string or string_list.
-        embedder: Folder of a local embedder; it goes into the bundle.
+        embedder: Folder of a local embedder, which goes into the bundle; or how a service is asked,
+            which the bundle then names.
         texts: CSV with the column `id`, and others of texts; None where the bundle has them all.
         version: Version of the new bundle; that of the source and `-text` where None.
         replace: Whether a bundle at `out` gives way.
@@ -61,20 +64,22 @@ def embed_texts(
         DataError: the CSV cannot be used.
         SpecError: an attribute is nowhere, or of another type; or no item has a text.
         BundleError: the bundle or the embedder cannot be used.
-        MissingExtra: the package `tokenizers` is not installed.
+        ConfigError: the service cannot be asked like this.
+        LanguageModelError: it does not answer; what it has embedded is kept.
+        MissingExtra: what the embedder needs is not installed.
     """
     bundle = open_bundle(source)
     made_of = _item_texts(bundle, attributes, texts)
     rows = np.array([row for row, text in enumerate(made_of) if text], np.int64)
     if not len(rows):
         raise SpecError(f"{source}: expected items with a text, got none in {list(attributes)}")
-    loaded = LocalEmbedder(embedder)
-    with BundleWriter(out, replace=replace) as writer:
+    with (
+        _opened(embedder) as loaded,
+        BundleWriter(out, replace=replace) as writer,
+    ):
         kept = writer.out.parent / f".{writer.out.name}.embeddings"
         embeddings = _embeddings(loaded, [made_of[row] for row in rows.tolist()], kept)
         _copy(bundle, writer)
-        for name in EMBEDDER_FILES:
-            shutil.copyfile(embedder / name, writer.path(f"{FOLDER}/embedder/{name}"))
         index = f"{FOLDER}/hnsw.bin"
         options = {name: INDEX[name] for name in ("m", "ef_construction", "seed")}
         with step("build the index", len(rows)) as done:
@@ -96,7 +101,7 @@ def embed_texts(
             "rows": writer.array(f"{FOLDER}/rows.npy", rows),
             "embeddings": writer.array(f"{FOLDER}/embeddings.npy", embeddings),
             "index": {**INDEX, "file": index},
-            "embedder": {"identity": loaded.identity, "folder": f"{FOLDER}/embedder"},
+            "embedder": _described(loaded, embedder, writer),
         }
         with step("verify the bundle"):
             written = writer.finish(manifest, verify=verify_bundle)
@@ -156,19 +161,45 @@ def _read_texts(file: Path) -> dict[str, dict[str, str]]:
     return columns
 
 
-def _embeddings(embedder: LocalEmbedder, texts: Sequence[str], kept: Path) -> NDArray[np.float32]:
+@contextmanager
+def _opened(embedder: Path | ServiceSettings) -> Iterator[LocalEmbedder | PatientEmbedder]:
+    if isinstance(embedder, Path):
+        yield LocalEmbedder(embedder)
+        return
+    with closing(PatientEmbedder(embedder)) as service:
+        yield service
+
+
+def _described(
+    loaded: LocalEmbedder | PatientEmbedder, embedder: Path | ServiceSettings, writer: BundleWriter
+) -> dict[str, Any]:
+    """Return what the manifest says of an embedder; a local one is copied into the bundle."""
+    if isinstance(embedder, ServiceSettings):
+        space = embedder.space.model_dump(mode="json")
+        return {"identity": embedder.identity, "service": space}
+    for name in EMBEDDER_FILES:
+        shutil.copyfile(embedder / name, writer.path(f"{FOLDER}/embedder/{name}"))
+    return {"identity": loaded.identity, "folder": f"{FOLDER}/embedder"}
+
+
+def _embeddings(
+    embedder: LocalEmbedder | PatientEmbedder, texts: Sequence[str], kept: Path
+) -> NDArray[np.float32]:
     """Return the embeddings of texts, those that an earlier run has left behind among them."""
     kept.mkdir(parents=True, exist_ok=True)
     parts = []
+    together = CHUNK if isinstance(embedder, LocalEmbedder) else embedder.together
     with step("embed texts", len(texts)) as done:
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
+        for start in range(0, len(texts), together):
+            chunk = texts[start : start + together]
             parts.append(_chunk(embedder, chunk, kept))
             done(start + len(chunk))
     return np.concatenate(parts)
 
 
-def _chunk(embedder: LocalEmbedder, texts: Sequence[str], kept: Path) -> NDArray[np.float32]:
+def _chunk(
+    embedder: LocalEmbedder | PatientEmbedder, texts: Sequence[str], kept: Path
+) -> NDArray[np.float32]:
     # The name says of which texts and by which embedder: no other run's is taken for it.
     digest = hashlib.sha256("\0".join([embedder.identity, *texts]).encode("utf-8", "replace"))
     path = kept / f"{digest.hexdigest()}.npy"

@@ -35,6 +35,8 @@ class Misfit:
     served: bool
     """Whether it is served all the same, by the vector that the bundle has for it."""
     reason: str
+    text_later: bool = False
+    """Whether its text is to be embedded when that can be done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

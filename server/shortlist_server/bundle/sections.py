@@ -94,6 +94,23 @@ EMBEDDER_FILES = ("embedder.json", "model.onnx", "tokenizer.json")
 """What the folder of a local embedder holds."""
 
 
+class ServiceEmbedder(Part):
+    """What points of a service depend on: queries embedded otherwise are of another space."""
+
+    api: Literal["gemini", "openai-compatible"]
+    """Whose API it speaks."""
+    model: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    """The service's name of the model."""
+    query_task: Annotated[str, StringConstraints(max_length=64)] = ""
+    """What it is told that a text is which is searched for; empty where it is not asked."""
+    item_task: Annotated[str, StringConstraints(max_length=64)] = ""
+    """The same of a text which is found."""
+    query_prefix: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """What stands before a text that is searched for."""
+    item_prefix: Annotated[str, StringConstraints(max_length=1000)] = ""
+    """What stands before a text that is found."""
+
+
 class Embedder(Part):
     """What made the text embeddings, and embeds what is searched for."""
 
@@ -103,6 +120,8 @@ class Embedder(Part):
     """Folder of the bundle that holds it: `embedder.json`, `tokenizer.json`, `model.onnx`. None: a
     service that the server is configured with.
     """
+    service: ServiceEmbedder | None = None
+    """How that service is asked; None where there is a folder."""
 
 
 class Prompts(Section):

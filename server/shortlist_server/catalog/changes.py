@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from shortlist_server.catalog.item_schema import FittedItem, ItemSchema
 from shortlist_server.catalog.item_state import ItemState
 from shortlist_server.catalog.item_texts import ItemTexts
 from shortlist_server.catalog.live_catalog import LiveCatalog
+from shortlist_server.catalog.pending_texts import PendingText, PendingTexts
 from shortlist_server.catalog.store import StoredChange
 from shortlist_server.catalog.tail import OPEN_ROWS, Tail, TailView
 from shortlist_server.errors import ShortlistError
@@ -38,6 +39,8 @@ class CatalogState:
     deleted.
     """
     misfits: tuple[Misfit, ...] = ()
+    unembedded_text_count: int = 0
+    """Items that are served and whose texts are still to be embedded."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class ChangedItems:
         self.revision = bundle.revision
         self.misfits = {misfit.item_id: misfit for misfit in base.exported.misfits}
         self.schema = ItemSchema(bundle, models, texts)
+        self.pending = PendingTexts()
+        """Texts that are still to be embedded; see `place_texts`."""
         self._bundle = bundle
         self._base = base
         self._filter_cache_bytes = filter_cache_bytes
@@ -92,10 +97,16 @@ class ChangedItems:
         """Apply changes; an item that does not fit is noted, and the others are applied.
 
         Args:
-            changes: In order of their revisions.
+            changes: In order of their revisions; of those that are applied already, only the ones
+                count that `asks_from` is asked for.
             revision: That of the catalogue with these changes.
         """
-        last = {change.item_id: change for change in changes}
+        again = {misfit.item_id for misfit in self.misfits.values() if misfit.text_later}
+        last = {
+            change.item_id: change
+            for change in changes
+            if change.revision > self.revision or change.item_id in again
+        }
         fitted: list[_Fitted] = []
         for change in last.values():
             self.misfits.pop(change.item_id, None)
@@ -104,9 +115,47 @@ class ChangedItems:
                 fitted.append(found)
         self._add([one for one in fitted if one.vector is not None])
         self._embed([one for one in fitted if one.vector is None])
-        if self._tail.size > OPEN_ROWS and 2 * self._tail_alive.count(1) < self._tail.size:
-            self._sweep()
+        self._sweep_if_worth()
         self.revision = revision
+
+    def place_texts(self, texts: Sequence[PendingText], points: Floats) -> None:
+        """Have items found by the points of their texts; what has changed meanwhile is left out.
+
+        Args:
+            texts: Of `pending`.
+            points: [texts, dimension of texts] float32, each of length 1.
+        """
+        if not (places := self.pending.still(texts)):
+            return
+        old = self._tail.view()
+        ids = [texts[place].item_id for place in places]
+        rows = np.array([self._rows[item_id] - self._base.size for item_id in ids])
+        for item_id in ids:
+            self._remove(item_id)
+        self._append_again(old, rows, points[places])
+        self._sweep_if_worth()
+
+    def take_texts(self, others: ChangedItems) -> None:
+        """Take over the points that others have of the same texts."""
+        if not len(self.pending):
+            return
+        view, size = others._tail.view(), others._base.size
+        found: list[tuple[PendingText, int]] = []
+        for text in self.pending:
+            row = others._rows.get(text.item_id, GONE)
+            if row >= size and view.revisions[row - size] == text.revision:
+                found.append((text, row - size))
+        points = view.texts[[row for _, row in found]]
+        made = np.flatnonzero(np.any(points, axis=1))
+        self.place_texts([found[place][0] for place in made.tolist()], points[made])
+
+    @property
+    def asks_from(self) -> int:
+        """Revision after which changes are to be applied: an earlier one than theirs where a bundle
+        holds items whose texts could not be embedded when they were folded in.
+        """
+        late = [misfit.revision - 1 for misfit in self.misfits.values() if misfit.text_later]
+        return min([self.revision, *late])
 
     def catalog(self) -> tuple[LiveCatalog, TailView]:
         """Return the items as they stand, and the rows beside the bundle."""
@@ -139,8 +188,25 @@ class ChangedItems:
             deleted_count=int(np.count_nonzero(self._now == GONE)),
             tail_size=self._tail.size,
             pending_count=self._tail.size + gone,
-            misfits=tuple(self.misfits.values()),
+            misfits=tuple(self.noted()),
+            unembedded_text_count=len(self.pending),
         )
+
+    def noted(self) -> Iterator[Misfit]:
+        """Yield the items that cannot be served as they were written; those among them whose texts
+        could not be embedded yet.
+        """
+        for misfit in self.misfits.values():
+            yield replace(misfit, text_later=misfit.item_id in self.pending)
+        for text in self.pending:
+            if text.problem and text.item_id not in self.misfits:
+                yield Misfit(
+                    item_id=text.item_id,
+                    revision=text.revision,
+                    served=True,
+                    reason=f"its text is not embedded yet: {text.problem}",
+                    text_later=True,
+                )
 
     @property
     def exported_now(self) -> Rows:
@@ -226,6 +292,13 @@ class ChangedItems:
         texts = self.schema.texts
         if texts is None:
             return np.zeros((len(items), 0), np.float32)
+        if texts.later:
+            for item, revision in zip(items, revisions, strict=True):
+                if item.text:
+                    self.pending.add(
+                        PendingText(item_id=item.item_id, revision=revision, text=item.text)
+                    )
+            return np.zeros((len(items), texts.dimension), np.float32)
         try:
             if texts.embed is not None:
                 return texts.points([item.text for item in items])
@@ -257,6 +330,7 @@ class ChangedItems:
 
     def _remove(self, item_id: str) -> None:
         """Take an item away from where it is."""
+        self.pending.drop(item_id)
         own = self._base.row(item_id)
         row = self._rows.get(item_id, own)
         if row is None:
@@ -272,22 +346,27 @@ class ChangedItems:
         if (exported := self._exported.of(item_id, own)) is not None:
             self._now[exported] = GONE
 
-    def _sweep(self) -> None:
-        """Begin a new tail with the rows that hold an item, for most of the old one do not."""
+    def _sweep_if_worth(self) -> None:
+        """Begin a new tail with the rows that hold an item, if most of the old one do not."""
+        if self._tail.size <= OPEN_ROWS or 2 * self._tail_alive.count(1) >= self._tail.size:
+            return
         old, kept = self._tail.view(), np.flatnonzero(_mask(self._tail_alive))
         self._tail, self._tail_alive = self._new_tail(), bytearray()
-        if not len(kept):
-            return
+        if len(kept):
+            self._append_again(old, kept, old.texts[kept])
+
+    def _append_again(self, old: TailView, rows: Rows, texts: Floats) -> None:
+        """Give the items of some rows new rows, with these points of their texts."""
         items = [
             FittedItem(item_id=old.item_ids[row], cells=old.cells[row], unknown=())
-            for row in kept.tolist()
+            for row in rows.tolist()
         ]
         self._append(
             items,
-            [old.revisions[row] for row in kept.tolist()],
-            old.vectors[kept],
-            {name: feed[kept] for name, feed in old.feeds.items()},
-            old.texts[kept],
+            [old.revisions[row] for row in rows.tolist()],
+            old.vectors[rows],
+            {name: feed[rows] for name, feed in old.feeds.items()},
+            texts,
         )
 
     def _new_tail(self) -> Tail:

@@ -99,7 +99,7 @@ def write_compacted(bundle: Bundle, items: ChangedItems, store: str, out: Path) 
                 f"{stem}/vectors.npy", items.exported_vectors(replaced(now, revisions))
             ),
             "misfits": writer.json(
-                f"{stem}/misfits.json", [asdict(misfit) for misfit in items.misfits.values()]
+                f"{stem}/misfits.json", [asdict(misfit) for misfit in items.noted()]
             ),
         }
         return writer.finish(document, seal=sealed)

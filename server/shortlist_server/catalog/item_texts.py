@@ -15,6 +15,8 @@ from shortlist_server.funnel.types import FeatureValue
 
 TOGETHER = 64
 """Texts embedded in one call."""
+Embed = Callable[[Sequence[str]], Floats]
+"""Returns a point of length 1 for each text, float32 [n, dimension]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +26,10 @@ class ItemTexts:
     attributes: tuple[str, ...]
     """Names of the attributes that make an item's text, in order."""
     dimension: int
-    embed: Callable[[Sequence[str]], Floats] | None
-    """Returns a point of length 1 for each text, float32 [n, dimension]; None where there is
-    nothing that could.
-    """
+    embed: Embed | None
+    """Embeds them; None where there is nothing that could."""
+    later: bool = False
+    """Whether that takes too long for a change to wait for it: it is served first."""
     missing: str = ""
     """What would have to be there for it, in words."""
 

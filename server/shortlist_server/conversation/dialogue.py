@@ -26,11 +26,11 @@ from shortlist_server.conversation.prompt import converse_prompt
 from shortlist_server.conversation.reply import Piece, Reply, plain_reply
 from shortlist_server.conversation.state import AnsweredTurn, Conversation
 from shortlist_server.conversation.told import Told
-from shortlist_server.errors import NotConfigured
+from shortlist_server.errors import NotConfigured, TextEmbedderUnavailable
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options, Text
 from shortlist_server.funnel.types import Answer, Degradation, Query, StageReport
-from shortlist_server.llm.language_model import LanguageModel, LanguageModelError
+from shortlist_server.llm.language_model import LanguageModel
 
 AskFunnel: TypeAlias = Callable[[Query, Options], Awaitable[Answer]]
 
@@ -166,7 +166,7 @@ class Dialogue:
             return await ask_funnel(query, options), options
         try:
             answer = await ask_funnel(query, options)
-        except (LanguageModelError, NotConfigured) as error:
+        except (TextEmbedderUnavailable, NotConfigured) as error:
             # Nothing embeds the words, and nothing is known of the user.
             run.search_failed(error)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shortlist_server.conversation.prompt import ConversePrompt
 from shortlist_server.conversation.reply import ReplyUnfit
+from shortlist_server.errors import TextEmbedderUnavailable
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.types import Degradation, DegradedReason, Outcome, StageReport
 from shortlist_server.llm.language_model import (
@@ -80,8 +81,8 @@ class ModelRun:
     def search_failed(self, error: Exception) -> None:
         """Say that items could not be searched by words."""
         reason = DegradedReason.FAILED
-        if isinstance(error, LanguageModelError):
-            reason = DegradedReason[error.reason]
+        if isinstance(error, TextEmbedderUnavailable):
+            reason = DegradedReason[error.problem]
         self.degraded.append(
             Degradation(
                 stage="retrieval", source="text", reason=reason, message=str(error), cause=error

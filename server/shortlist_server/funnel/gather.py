@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from shortlist_server.errors import DeadlineExceeded, InvalidValue, RequestError
+from shortlist_server.errors import (
+    DeadlineExceeded,
+    InvalidValue,
+    RequestError,
+    TextEmbedderUnavailable,
+)
 from shortlist_server.funnel.arrays import NO_ROWS, Floats, Rows
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Nearest, Options, Popular, Replay, SourceOptions
@@ -295,7 +300,7 @@ def _answer(run: _Run, ask: SourceQuery, budget: Budget) -> _Result:
         raise
     except DeadlineExceeded as error:
         if run.source.waits:  # the others may have answered in time
-            return result(Outcome.FAILED, cause=error)
+            return result(Outcome.OUT_OF_TIME, cause=error, note=_TOO_LATE.note)
         raise
     except Exception as error:
         return result(Outcome.FAILED, cause=error)
@@ -311,18 +316,22 @@ def _report(run: _Run) -> SourceReport:
         begin_ns=result.begin_ns,
         duration_ns=result.duration_ns,
         item_count=0 if result.found is None else len(result.found.rows),
-        plan="failed" if result.cause is not None else plan,
+        plan="failed" if result.outcome is Outcome.FAILED else plan,
     )
 
 
 def _degradation(run: _Run) -> Degradation:
-    late = run.result.outcome is Outcome.OUT_OF_TIME
+    reason, why, cause = DegradedReason.FAILED, "failed; the log tells more", run.result.cause
+    if run.result.outcome is Outcome.OUT_OF_TIME:
+        reason, why = DegradedReason.OUT_OF_TIME, run.result.note
+    elif isinstance(cause, TextEmbedderUnavailable):
+        reason, why = DegradedReason(cause.problem), "the text could not be embedded"
     return Degradation(
         stage="retrieval",
         source=run.name,
-        reason=DegradedReason.OUT_OF_TIME if late else DegradedReason.FAILED,
-        message=f"source {run.name}: {run.result.note if late else 'failed; the log tells more'}",
-        cause=run.result.cause,
+        reason=reason,
+        message=f"source {run.name}: {why}",
+        cause=cause,
     )
 
 

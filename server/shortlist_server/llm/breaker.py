@@ -87,7 +87,8 @@ class CircuitBreaker:
         left_s = self._opened_at + self._options.open_s - self._clock()
         if left_s > 0:
             raise LlmBreakerOpen(
-                f"the last calls failed; the next is made in {left_s * 1e3:.0f} ms"
+                f"the last calls failed; the next is made in {left_s * 1e3:.0f} ms",
+                retry_delay_s=left_s,
             )
         if self._probing:
             raise LlmBreakerOpen(

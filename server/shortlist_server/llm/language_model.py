@@ -89,9 +89,17 @@ class LlmOverloaded(LlmUnavailable):
 
 
 class LlmBreakerOpen(LanguageModelError):
-    """It has failed often of late, and is not asked for a while."""
+    """It has failed often of late, and is not asked for a while.
+
+    Attributes:
+        retry_delay_s: How long, in seconds.
+    """
 
     reason = "LLM_BREAKER_OPEN"
+
+    def __init__(self, message: str, *, retry_delay_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_delay_s = retry_delay_s
 
 
 class LlmBudgetExceeded(LanguageModelError):

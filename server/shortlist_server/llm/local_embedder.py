@@ -47,6 +47,10 @@ class Description(BaseModel):
     dimension: Annotated[int, Field(ge=1, le=65536)]
     token_count_max: Annotated[int, Field(ge=3, le=8192)]
     """Tokens of a text, with those that the tokenizer adds; the rest of it is cut off."""
+    alone: bool = False
+    """Whether each text is a run of the graph by itself, since its point would depend on the others
+    of the run.
+    """
 
 
 class LocalEmbedder:
@@ -108,10 +112,11 @@ class LocalEmbedder:
         points = np.empty((len(texts), self.dimension), np.float32)
         # Those of like length together: what is padded is computed, too.
         order = sorted(range(len(texts)), key=lambda at: len(tokens[at]))
-        for start in range(0, len(order), TOGETHER):
+        count = 1 if self._description.alone else TOGETHER
+        for start in range(0, len(order), count):
             if time.monotonic() >= end:
                 raise LlmTimeout(f"{self.identity}: its time was over after {start} texts")
-            together = order[start : start + TOGETHER]
+            together = order[start : start + count]
             points[together] = self._run([tokens[at] for at in together])
         return points
 
@@ -171,7 +176,8 @@ def read_description(folder: Path) -> Description:
 
 def write_description(folder: Path, description: Description) -> None:
     """Write `embedder.json`."""
-    text = json.dumps(description.model_dump(), indent=1, sort_keys=True)
+    # What is as it always was is not written: the identity of an embedder is made of its files.
+    text = json.dumps(description.model_dump(exclude_defaults=True), indent=1, sort_keys=True)
     (folder / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 

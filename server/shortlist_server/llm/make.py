@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from shortlist_server.bundle.sections import ServiceEmbedder
 from shortlist_server.llm.answer_cache import AnswerCache, MemoryCache
 from shortlist_server.llm.cost import HourBudget
 from shortlist_server.llm.credentials import ApiKey
+from shortlist_server.llm.gemini import TASKS
 from shortlist_server.llm.guard import GuardOptions
 from shortlist_server.llm.guarded_embedder import GuardedTextEmbedder
 from shortlist_server.llm.guarded_model import GuardedLanguageModel
@@ -91,12 +93,28 @@ def make_text_embedder(
         MissingExtra: what the provider or the cache needs is not installed.
     """
     return GuardedTextEmbedder(
-        _text_embedder(provider, model),
+        make_embedding_provider(provider, model),
         options.guard,
         cache=_cache(options.cache),
         budget=HourBudget(options.money_per_hour),
         observer=observer,
         settings=_settings(model),
+    )
+
+
+def text_space(
+    provider: ProviderName, *, model: str, query_prefix: str, item_prefix: str
+) -> ServiceEmbedder:
+    """Return what the points of an embedder depend on, beside their dimension."""
+    gemini = provider != "openai-compatible"
+    return ServiceEmbedder(
+        # The same service by one SDK or the other.
+        api="gemini" if gemini else "openai-compatible",
+        model=model,
+        query_task=TASKS["query"] if gemini else "",
+        item_task=TASKS["item"] if gemini else "",
+        query_prefix=query_prefix,
+        item_prefix=item_prefix,
     )
 
 
@@ -120,7 +138,12 @@ def make_provider(provider: ProviderName, options: ModelOptions) -> Provider:
     return OpenAiCompatibleModel(options)
 
 
-def _text_embedder(provider: ProviderName, options: EmbedderOptions) -> EmbeddingProvider:
+def make_embedding_provider(provider: ProviderName, options: EmbedderOptions) -> EmbeddingProvider:
+    """Return a text embedder with nothing around it; call it inside the event loop.
+
+    Raises:
+        MissingExtra: what the provider needs is not installed.
+    """
     if provider == "gemini":
         from shortlist_server.llm.gemini import GeminiEmbedder
 

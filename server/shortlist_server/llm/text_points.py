@@ -1,35 +1,62 @@
-"""Points of texts for threads that may wait: from an embedder in this process, or from a service
-whose calls are asynchronous.
-"""
+"""Points of texts: from an embedder in this process, or from a service that is waited for."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
+import logging
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
-import numpy as np
-
-from shortlist_server.errors import DeadlineExceeded
+from shortlist_server.errors import DeadlineExceeded, TextEmbedderUnavailable
 from shortlist_server.funnel.arrays import Floats
-from shortlist_server.llm.language_model import LlmInvalidOutput, LlmTimeout, TextEmbedder
-from shortlist_server.llm.local_embedder import LocalEmbedder
+from shortlist_server.llm.language_model import (
+    LanguageModelError,
+    LlmBreakerOpen,
+    LlmOverloaded,
+    LlmTimeout,
+)
+
+logger = logging.getLogger(__name__)
 
 ITEMS_TIMEOUT_S = 60.0
 """Time for the texts of some changed items."""
+OVER_S = 0.01
+"""With less than this left, a call that has failed was out of time."""
+RETRY_MS = 1_000
+"""When it is worth coming back, where the service does not say."""
+
+
+class Embedder(Protocol):
+    """What embeds texts in the thread that asks."""
+
+    @property
+    def identity(self) -> str:
+        """Points of another identity are of another space."""
+
+    @property
+    def dimension(self) -> int:
+        """Number of components."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call may wait for something outside this process."""
+
+    def embed_now(
+        self, texts: Sequence[str], *, kind: Literal["query", "item"], deadline_s: float
+    ) -> Floats:
+        """Return a point at unit length for each text; see `language_model.TextEmbedder`."""
 
 
 class TextPoints:
     """Embeds texts with one embedder; remembers those that were searched for.
 
-    Safe to call from several threads at once. A service is called in an event loop of its own,
-    which starts with the first call: whoever waits for it must be a thread that may.
+    Safe to call from several threads at once.
     """
 
-    def __init__(self, embedder: TextEmbedder | LocalEmbedder, *, cache_count: int) -> None:
+    def __init__(self, embedder: Embedder, *, cache_count: int) -> None:
         """Take the embedder.
 
         Args:
@@ -40,29 +67,25 @@ class TextPoints:
         self._embedder = embedder
         self.identity = embedder.identity
         self.dimension = embedder.dimension
-        self.waits = not isinstance(embedder, LocalEmbedder)
+        self.waits = embedder.waits
         """Whether a call may wait for something outside this process."""
         self._cache_count = cache_count
         self._cache: OrderedDict[str, Floats] = OrderedDict()
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._told = ""
 
     def of_query(self, text: str, time_left_s: float) -> Floats:
         """Return the point of a text that is searched for, float32 [dimension].
 
         Raises:
             DeadlineExceeded: there is none in that time.
-            LanguageModelError: there is none; its class says why.
+            TextEmbedderUnavailable: there is none, and there was time.
         """
         with self._lock:
             if (known := self._cache.get(text)) is not None:
                 self._cache.move_to_end(text)
                 return known
-        try:
-            point: Floats = self._embedded([text], "query", time_left_s)[0]
-        except LlmTimeout as error:
-            raise DeadlineExceeded("retrieval") from error
+        point = self._of_new_query(text, time_left_s)
         point.flags.writeable = False
         with self._lock:
             self._cache[text] = point
@@ -76,62 +99,36 @@ class TextPoints:
         Raises:
             LanguageModelError: there are none; its class says why.
         """
-        return self._embedded(texts, "item", ITEMS_TIMEOUT_S)
+        return self._embedder.embed_now(texts, kind="item", deadline_s=ITEMS_TIMEOUT_S)
 
-    def _embedded(
-        self, texts: Sequence[str], kind: Literal["query", "item"], time_left_s: float
-    ) -> Floats:
-        if isinstance(self._embedder, LocalEmbedder):
-            return self._embedder.embed_now(texts, kind=kind, deadline_s=time_left_s)
-        asked = asyncio.run_coroutine_threadsafe(
-            self._embedder.embed(texts, kind=kind, deadline_s=time_left_s), self._running_loop()
-        )
+    def _of_new_query(self, text: str, time_left_s: float) -> Floats:
+        end = time.monotonic() + time_left_s
         try:
-            points: Floats = np.asarray(asked.result(max(0.0, time_left_s)), np.float32)
-        except concurrent.futures.TimeoutError as error:
-            # By its protocol it has ended by itself; whether or not it keeps to that:
-            asked.cancel()
-            raise LlmTimeout(f"{self.identity}: no answer in {time_left_s:.3f} s") from error
-        if points.shape != (len(texts), self.dimension) or not np.isfinite(points).all():
-            raise LlmInvalidOutput(
-                f"{self.identity}: expected finite numbers [{len(texts)}, {self.dimension}], got "
-                f"{list(points.shape)}"
-            )
-        lengths = np.linalg.norm(points, axis=1, keepdims=True)
-        if not lengths.all():
-            raise LlmInvalidOutput(f"{self.identity}: expected a direction, got zeros")
-        units: Floats = points / lengths
-        return units
+            points = self._embedder.embed_now([text], kind="query", deadline_s=time_left_s)
+        except LanguageModelError as error:
+            late = end - time.monotonic() < OVER_S if self.waits else isinstance(error, LlmTimeout)
+            if late:
+                raise DeadlineExceeded("retrieval") from error
+            if not self.waits:
+                raise
+            self._tell(error)
+            raise _unavailable(error) from error
+        self._told = ""
+        point: Floats = points[0]
+        return point
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_run, args=(self._loop,), name="text-embedder", daemon=True
-                )
-                self._thread.start()
-            return self._loop
-
-    def close(self) -> None:
-        """End the thread of its event loop, if there is one; what is under way is given up."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
+    def _tell(self, error: LanguageModelError) -> None:
+        # Once for each kind of failure in a row: there may be thousands.
+        if self._told != error.reason:
+            logger.warning("texts that are searched for cannot be embedded: %s", error)
+        self._told = error.reason
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        loop.run_forever()
-        loop.run_until_complete(_end_all())
-    finally:
-        loop.close()
-
-
-async def _end_all() -> None:
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+def _unavailable(error: LanguageModelError) -> TextEmbedderUnavailable:
+    delay_s = None
+    if isinstance(error, LlmOverloaded | LlmBreakerOpen):
+        delay_s = error.retry_delay_s
+    return TextEmbedderUnavailable(
+        problem=error.reason,
+        retry_delay_ms=RETRY_MS if delay_s is None else math.ceil(delay_s * 1e3),
+    )

@@ -297,6 +297,7 @@ def _fill_state(changing: Changing, response: pb.GetCatalogStatsResponse) -> Non
     response.changed_item_count = state.changed_count
     response.deleted_item_count = state.deleted_count
     response.tail_row_count = state.tail_size
+    response.unembedded_text_count = state.unembedded_text_count
     response.misfit_count = len(state.misfits)
     for misfit in state.misfits[:MISFITS_MAX]:
         response.misfits.add(

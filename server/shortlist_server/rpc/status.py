@@ -34,6 +34,7 @@ from shortlist_server.errors import (
     ScopeMissing,
     ShuttingDown,
     SwitchUnderWay,
+    TextEmbedderUnavailable,
 )
 
 DOMAIN = "shortlist"
@@ -171,12 +172,14 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 message=str(error),
                 details=(_info("CATALOG_READ_ONLY"),),
             )
-        case CatalogUnavailable():
+        case CatalogUnavailable() | TextEmbedderUnavailable():
+            store = isinstance(error, CatalogUnavailable)
+            reason = "CATALOG_UNAVAILABLE" if store else "TEXT_EMBEDDER_UNAVAILABLE"
             return CallStatus(
                 code=grpc.StatusCode.UNAVAILABLE,
                 message=str(error),
                 details=(
-                    _info("CATALOG_UNAVAILABLE", problem=error.problem),
+                    _info(reason, problem=error.problem),
                     _retry(error.retry_delay_ms),
                 ),
             )

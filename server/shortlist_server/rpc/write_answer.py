@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from shortlist_server.errors import DeadlineExceeded, TextEmbedderUnavailable
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
@@ -71,7 +72,11 @@ def write_answer(
         message = response.info.answered_query
         fill_answered_query(answer, options, budget.seconds, at.catalog, message)
     for degradation in answer.degraded:
-        if degradation.cause is not None:
+        cause = degradation.cause
+        if isinstance(cause, DeadlineExceeded | TextEmbedderUnavailable):
+            # What a service does that is away, it does to every call: no traceback for each.
+            logger.warning("%s %s: %s", request_id, degradation.message, cause)
+        elif cause is not None:
             logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
     if (trace := current_trace.get()) is not None:
         bundle = f"{at.identity.name} {at.identity.version}"

@@ -40,7 +40,7 @@ def main() -> int:
 
 def _compact(order: dict[str, Any]) -> dict[str, Any]:
     # Here, not above: importing is a second of work, and it stands back, too.
-    from shortlist_server.app import generation_options, open_store
+    from shortlist_server.app import open_store
     from shortlist_server.bundle.reader import open_bundle
     from shortlist_server.catalog.catalog import BundleCatalog
     from shortlist_server.catalog.changes import ChangedItems
@@ -49,6 +49,8 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
     from shortlist_server.compacted_generation import newest_that_loads
     from shortlist_server.config import ServerConfig
     from shortlist_server.index.filters import FilterOptions
+    from shortlist_server.language_models import embedding_service
+    from shortlist_server.late_texts import embed_all
     from shortlist_server.live_texts import made_item_texts
     from shortlist_server.runtime.models import load_models
     from shortlist_server.text_index import text_points
@@ -65,8 +67,8 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=0))
     texts = None
     if (section := bundle.manifest.texts) is not None:
-        embedder = generation_options(config).text_embedder
-        points, missing = text_points(bundle, section, remote=embedder, cache_count=1)
+        service = embedding_service(config)
+        points, missing = text_points(bundle, section, remote=service, cache_count=1)
         if points is None:
             # Folded in without, they would stay without when what is missing is there.
             raise ConfigError(f"the texts of changed items cannot be folded in without {missing}")
@@ -74,10 +76,12 @@ def _compact(order: dict[str, Any]) -> dict[str, Any]:
     models = load_models(bundle)
     items = ChangedItems(bundle, catalog, models, filter_cache_bytes=0, texts=texts)
     with closing(open_store(config.catalog_store, bundle.manifest.name)) as store:
-        identity, tail = store.identity, store.changes_since(items.revision)
+        identity, tail = store.identity, store.changes_since(items.asks_from)
     # From here on, and the threads that build the graph.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     items.apply(tail.changes, tail.revision)
+    if texts is not None and texts.embed is not None:
+        embed_all(items, texts.embed)
     rows = items.state.pending_count
     if items.revision > bundle.revision:
         out = CompactedFolders(config.state_dir).folder(bundle.sha256, items.revision)

@@ -430,6 +430,7 @@ INFO = AnswerInfo(
                 tail_row_count=5,
                 misfit_count=1,
                 misfits=[catalog_pb2.Misfit(item_id="9", revision=8, served=True, message="no")],
+                unembedded_text_count=6,
             ),
             CatalogStats(
                 item_count=1682,
@@ -450,6 +451,7 @@ INFO = AnswerInfo(
                 tail_row_count=5,
                 misfit_count=1,
                 misfits=(Misfit(item_id="9", revision=8, served=True, message="no"),),
+                unembedded_text_count=6,
             ),
         ),
         (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tiny_embedder
@@ -184,3 +185,42 @@ def forward(folder: Path, ids: list[int]) -> np.ndarray:
         hidden = norm(hidden + dense(wide, f"{prefix}.output.dense"), f"{prefix}.output.LayerNorm")
     mean = hidden.mean(0)
     return mean / np.linalg.norm(mean)
+
+
+def test_an_embedder_of_8_bits_gives_nearly_the_same_points(tmp_path: Path) -> None:
+    folder = tiny_embedder.write_model(tmp_path / "model")
+    build_embedder(folder, tmp_path / "wide")
+    build_embedder(folder, tmp_path / "small", name="model", int8=True)
+    wide, small = LocalEmbedder(tmp_path / "wide"), LocalEmbedder(tmp_path / "small")
+    assert wide.identity != small.identity
+    texts = [text for text in TEXTS if text]
+    points = small.embed_now(texts, kind="item", deadline_s=60)
+    expected = wide.embed_now(texts, kind="item", deadline_s=60)
+    assert ((points * expected).sum(axis=1) > 0.98).all()
+    assert (points != expected).any()
+    # The scales are those of the text alone, whatever it is embedded with.
+    for text, point in zip(texts, points, strict=True):
+        alone = small.embed_now([text], kind="query", deadline_s=60)[0]
+        np.testing.assert_array_equal(alone, point)
+
+
+def test_weights_of_8_bits_cannot_overflow_16(tmp_path: Path) -> None:
+    folder = tiny_embedder.write_model(tmp_path / "model")
+    build_embedder(folder, tmp_path / "small", int8=True)
+    model = onnx.load(tmp_path / "small/model.onnx")
+    whole = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8
+    }
+    products = [node for node in model.graph.node if node.op_type == "MatMulInteger"]
+    assert {node.input[1] for node in products} == set(whole)
+    assert all(2 * 255 * int(np.abs(weight).max()) < 1 << 15 for weight in whole.values())
+
+
+def test_command_makes_one_of_8_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tiny_embedder.write_model(tmp_path / "model")
+    assert main(["build-embedder", str(folder), str(tmp_path / "small"), "--int8"]) == 0
+    assert json.loads((tmp_path / "small/embedder.json").read_text())["alone"] is True
+    assert main(["build-embedder", str(folder), str(tmp_path / "wide")]) == 0
+    assert "alone" not in json.loads((tmp_path / "wide/embedder.json").read_text())

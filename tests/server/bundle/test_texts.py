@@ -15,7 +15,7 @@ import text_world
 import tiny_embedder
 from shortlist_exporters.export import verify_bundle
 from shortlist_server.bundle.item_text import clean_text, item_text
-from shortlist_server.errors import BundleError, ConfigError
+from shortlist_server.errors import BundleError, NotConfigured
 from shortlist_server.generation import GenerationOptions, load_generation
 
 
@@ -110,19 +110,21 @@ def test_a_damaged_embedder_is_refused_by_its_file(copy: Path) -> None:
 
 def test_a_configured_embedder_of_another_identity_is_refused(copy: Path, tmp_path: Path) -> None:
     class Service:
-        identity, dimension = "service/other", 16
+        identity, dimension, space, waits = "service/other", 16, None, True
 
     folder = text_world.of_service(copy, tmp_path / "remote", "service/tiny")
-    with pytest.raises(ConfigError, match=r"expected service/tiny.*got service/other"):
+    with pytest.raises(
+        NotConfigured, match=r"text_embedder.model: expected 'service/tiny'.*'service/other'"
+    ):
         load_generation(folder, GenerationOptions(text_embedder=Service()))  # type: ignore[arg-type]
 
 
 def test_one_of_another_dimension_is_refused(copy: Path, tmp_path: Path) -> None:
     class Service:
-        identity, dimension = "service/tiny", 8
+        identity, dimension, space, waits = "service/tiny", 8, None, True
 
     folder = text_world.of_service(copy, tmp_path / "remote", "service/tiny")
-    with pytest.raises(BundleError, match=r"expected 16 dimensions.*got 8"):
+    with pytest.raises(NotConfigured, match=r"text_embedder.dimension: expected 16.*not 8"):
         load_generation(folder, GenerationOptions(text_embedder=Service()))  # type: ignore[arg-type]
 
 

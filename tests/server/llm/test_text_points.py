@@ -1,9 +1,10 @@
-"""Points of query texts: remembered, from a service in a loop of its own, never late."""
+"""Points of texts: remembered where they are searched for; without one, an error for callers."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,48 +12,57 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import tiny_embedder
-from shortlist_server.errors import DeadlineExceeded
-from shortlist_server.llm.language_model import LlmInvalidOutput, LlmUnavailable
+from shortlist_server.errors import DeadlineExceeded, TextEmbedderUnavailable
+from shortlist_server.llm.language_model import (
+    LanguageModelError,
+    LlmBreakerOpen,
+    LlmBudgetExceeded,
+    LlmInvalidOutput,
+    LlmOverloaded,
+    LlmTimeout,
+    LlmUnavailable,
+)
 from shortlist_server.llm.local_embedder import LocalEmbedder
 from shortlist_server.llm.text_points import TextPoints
 
 
 class Service:
-    """An embedder outside of this process, as a TextEmbedder."""
+    """An embedder that is waited for."""
 
     identity = "service/words"
     dimension = 3
+    waits = True
 
     def __init__(self, answer: Callable[[Sequence[str]], Any]) -> None:
         self.answer = answer
         self.asked: list[tuple[list[str], str]] = []
-        self.threads: set[str] = set()
 
-    async def embed(
+    def embed_now(
         self, texts: Sequence[str], *, kind: Literal["query", "item"], deadline_s: float
     ) -> Any:
         self.asked.append((list(texts), kind))
-        self.threads.add(threading.current_thread().name)
-        answer = self.answer(texts)
-        return await answer if asyncio.iscoroutine(answer) else answer
+        return self.answer(texts)
 
 
-def lengths(texts: Sequence[str]) -> np.ndarray:
-    return np.array([[len(text), 1, 0] for text in texts], np.float64)
+def units(texts: Sequence[str]) -> np.ndarray:
+    return np.eye(3, dtype=np.float32)[[len(text) % 3 for text in texts]]
 
 
-@pytest.fixture
-def service() -> Service:
-    return Service(lengths)
+def failing(error: LanguageModelError, after_s: float = 0.0) -> Callable[[Sequence[str]], Any]:
+    def fail(texts: Sequence[str]) -> Any:
+        time.sleep(after_s)
+        raise error
+
+    return fail
 
 
-def test_points_of_a_service_come_at_unit_length_and_are_remembered(service: Service) -> None:
+def test_points_of_queries_are_remembered_the_last_used_ones() -> None:
+    service = Service(units)
     points = TextPoints(service, cache_count=2)
     assert points.waits
     first = points.of_query("abc", 10)
-    np.testing.assert_allclose(first, np.array([3, 1, 0]) / np.sqrt(10), rtol=1e-6)
-    assert first.dtype == np.float32
     assert points.of_query("abc", 10) is first
+    assert not first.flags.writeable
     assert service.asked == [(["abc"], "query")]
     points.of_query("b", 10)
     points.of_query("abc", 10)  # used last: `b` goes
@@ -61,95 +71,71 @@ def test_points_of_a_service_come_at_unit_length_and_are_remembered(service: Ser
     assert [texts for texts, _ in service.asked] == [["abc"], ["b"], ["c"]]
     points.of_query("b", 10)
     assert [texts for texts, _ in service.asked][3:] == [["b"]]
-    points.close()
 
 
-def test_nothing_is_remembered_where_the_cache_is_off(service: Service) -> None:
+def test_nothing_is_remembered_where_the_cache_is_off() -> None:
+    service = Service(units)
     points = TextPoints(service, cache_count=0)
     points.of_query("abc", 10)
     points.of_query("abc", 10)
     assert len(service.asked) == 2
-    points.close()
 
 
-def test_items_are_embedded_as_items(service: Service) -> None:
-    points = TextPoints(service, cache_count=1)
-    made = points.of_items(["a", "bc"])
-    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-6)
+def test_items_are_embedded_as_items() -> None:
+    service = Service(units)
+    assert TextPoints(service, cache_count=1).of_items(["a", "bc"]).shape == (2, 3)
     assert service.asked == [(["a", "bc"], "item")]
-    points.close()
-
-
-def test_a_service_is_called_in_a_loop_of_its_own_by_many_threads_at_once() -> None:
-    together = threading.Barrier(4, timeout=30)
-
-    async def slow(texts: Sequence[str]) -> np.ndarray:
-        await asyncio.to_thread(together.wait)  # until all four are under way
-        return lengths(texts)
-
-    service = Service(slow)
-    points = TextPoints(service, cache_count=4)
-    threads = [
-        threading.Thread(target=points.of_query, args=("a" * count, 60)) for count in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not together.broken
-    assert service.threads == {"text-embedder"}
-    points.close()
-
-
-def test_a_service_that_hangs_is_given_up_and_its_call_is_cancelled() -> None:
-    ended = threading.Event()
-
-    async def hang(texts: Sequence[str]) -> np.ndarray:
-        try:
-            await asyncio.sleep(3_600)
-        finally:
-            ended.set()
-        return lengths(texts)
-
-    points = TextPoints(Service(hang), cache_count=4)
-    with pytest.raises(DeadlineExceeded):
-        points.of_query("a", 0.05)
-    assert ended.wait(30)
-    points.close()
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"),
+    ("error", "retry_delay_ms"),
     [
-        (np.zeros((1, 3)), "expected a direction, got zeros"),
-        (np.full((1, 3), np.nan), "expected finite numbers"),
-        (np.ones((1, 2)), r"expected finite numbers \[1, 3\], got \[1, 2\]"),
-        (np.ones((2, 3)), r"got \[2, 3\]"),
+        (LlmUnavailable("service/words: it answered with HTTP status 401"), 1_000),
+        (LlmOverloaded("service/words: too often", retry_delay_s=2.5), 2_500),
+        (LlmOverloaded("service/words: too often"), 1_000),
+        (LlmBreakerOpen("the last calls failed", retry_delay_s=0.0042), 5),
+        (LlmTimeout("service/words: its own bound"), 1_000),
+        (LlmInvalidOutput("service/words: zeros"), 1_000),
+        (LlmBudgetExceeded("service/words: no money"), 1_000),
     ],
 )
-def test_what_is_no_point_is_refused(answer: np.ndarray, problem: str) -> None:
-    points = TextPoints(Service(lambda texts: answer), cache_count=4)
-    with pytest.raises(LlmInvalidOutput, match=problem):
-        points.of_query("a", 10)
-    points.close()
+def test_a_failure_has_a_reason_for_callers_that_names_no_service(
+    error: LanguageModelError, retry_delay_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    points = TextPoints(Service(failing(error)), cache_count=4)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            with pytest.raises(TextEmbedderUnavailable) as unavailable:
+                points.of_query("a", 10)
+    assert unavailable.value.problem == error.reason
+    assert unavailable.value.retry_delay_ms == retry_delay_ms
+    assert unavailable.value.__cause__ is error
+    assert "service/words" not in str(unavailable.value)
+    assert caplog.text.count(str(error)) == 1
 
 
-def test_what_a_service_raises_passes_and_is_not_remembered() -> None:
+@pytest.mark.parametrize("error", [LlmTimeout("late"), LlmBudgetExceeded("not its turn")])
+def test_without_time_left_it_is_the_deadline(error: LanguageModelError) -> None:
+    points = TextPoints(Service(failing(error, after_s=0.05)), cache_count=4)
+    with pytest.raises(DeadlineExceeded):
+        points.of_query("a", 0.05)
+
+
+def test_a_failure_is_not_remembered() -> None:
     failures = [LlmUnavailable("service/words: cannot be reached")]
 
     def fail_once(texts: Sequence[str]) -> np.ndarray:
         if failures:
             raise failures.pop()
-        return lengths(texts)
+        return units(texts)
 
     points = TextPoints(Service(fail_once), cache_count=4)
-    with pytest.raises(LlmUnavailable):
+    with pytest.raises(TextEmbedderUnavailable):
         points.of_query("a", 10)
     assert points.of_query("a", 10).shape == (3,)
-    points.close()
 
 
-def test_a_local_embedder_does_not_wait_and_needs_no_loop(tmp_path: Path) -> None:
+def test_a_local_embedder_does_not_wait(tmp_path: Path) -> None:
     embedder = LocalEmbedder(tiny_embedder.write_embedder(tmp_path))
     points = TextPoints(embedder, cache_count=4)
     assert not points.waits

@@ -209,7 +209,7 @@ def test_the_page_lists_all_metrics_and_no_others() -> None:
         "changed_items",
         "deleted_items",
     )
-    of_the_catalog += ("tail_rows", "misfits", "pending_rows", "base_revision")
+    of_the_catalog += ("tail_rows", "misfits", "pending_rows", "base_revision", "unembedded_texts")
     own |= dict.fromkeys((f"shortlist_catalog_{name}" for name in of_the_catalog), "gauge")
     own |= {"shortlist_compactions_total": "counter", "shortlist_compaction_seconds": "gauge"}
     page = (Path(__file__).parents[3] / "docs/metrics.md").read_text()

@@ -629,9 +629,12 @@ type GetCatalogStatsResponse struct {
 	// Number of changed items that this bundle cannot serve as they were written.
 	MisfitCount int64 `protobuf:"varint,10,opt,name=misfit_count,json=misfitCount,proto3" json:"misfit_count,omitempty"`
 	// The first 100 of them.
-	Misfits       []*Misfit `protobuf:"bytes,11,rep,name=misfits,proto3" json:"misfits,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Misfits []*Misfit `protobuf:"bytes,11,rep,name=misfits,proto3" json:"misfits,omitempty"`
+	// Number of items whose texts a service is still to embed: they are served, and not found by text until it has. 0 where
+	// the bundle embeds texts itself.
+	UnembeddedTextCount int64 `protobuf:"varint,12,opt,name=unembedded_text_count,json=unembeddedTextCount,proto3" json:"unembedded_text_count,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *GetCatalogStatsResponse) Reset() {
@@ -739,6 +742,13 @@ func (x *GetCatalogStatsResponse) GetMisfits() []*Misfit {
 		return x.Misfits
 	}
 	return nil
+}
+
+func (x *GetCatalogStatsResponse) GetUnembeddedTextCount() int64 {
+	if x != nil {
+		return x.UnembeddedTextCount
+	}
+	return 0
 }
 
 // An item that the bundle cannot serve as it was written: its attributes do not fit the bundle's, or its embedding is of
@@ -935,7 +945,7 @@ const file_shortlist_v1_catalog_proto_rawDesc = "" +
 	"\x10catalog_revision\x18\x03 \x01(\x03R\x0fcatalogRevision\x12.\n" +
 	"\x06bundle\x18\x04 \x01(\v2\x16.shortlist.v1.BundleIdR\x06bundle\";\n" +
 	"\x16GetCatalogStatsRequest\x12!\n" +
-	"\fbundle_label\x18\x01 \x01(\tR\vbundleLabel\"\xdb\x03\n" +
+	"\fbundle_label\x18\x01 \x01(\tR\vbundleLabel\"\x8f\x04\n" +
 	"\x17GetCatalogStatsResponse\x12\x1d\n" +
 	"\n" +
 	"item_count\x18\x01 \x01(\x03R\titemCount\x122\n" +
@@ -949,7 +959,8 @@ const file_shortlist_v1_catalog_proto_rawDesc = "" +
 	"\x0etail_row_count\x18\t \x01(\x03R\ftailRowCount\x12!\n" +
 	"\fmisfit_count\x18\n" +
 	" \x01(\x03R\vmisfitCount\x12.\n" +
-	"\amisfits\x18\v \x03(\v2\x14.shortlist.v1.MisfitR\amisfits\"o\n" +
+	"\amisfits\x18\v \x03(\v2\x14.shortlist.v1.MisfitR\amisfits\x122\n" +
+	"\x15unembedded_text_count\x18\f \x01(\x03R\x13unembeddedTextCount\"o\n" +
 	"\x06Misfit\x12\x17\n" +
 	"\aitem_id\x18\x01 \x01(\tR\x06itemId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +

@@ -158,6 +158,11 @@ const (
 	//	{"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
 	//	 "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
 	ErrorReason_ERROR_REASON_LABEL_NOT_LOADED ErrorReason = 25
+	// UNAVAILABLE: the service that embeds texts does not answer now, and nothing else that the request asks for has found
+	// anything. `problem` says why, as the reasons of degraded parts do. A google.rpc.RetryInfo says when to come back.
+	//
+	//	{"reason": "TEXT_EMBEDDER_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "LLM_BREAKER_OPEN"}}
+	ErrorReason_ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE ErrorReason = 26
 	// NOT_FOUND: there is no such bundle where the server's bundles come from.
 	//
 	//	{"reason": "BUNDLE_MISSING", "domain": "shortlist",
@@ -228,6 +233,7 @@ var (
 		23: "ERROR_REASON_REVISION_NOT_REACHED",
 		24: "ERROR_REASON_CATALOG_READ_ONLY",
 		25: "ERROR_REASON_LABEL_NOT_LOADED",
+		26: "ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE",
 		30: "ERROR_REASON_BUNDLE_MISSING",
 		31: "ERROR_REASON_BUNDLE_CORRUPT",
 		32: "ERROR_REASON_BUNDLE_UNSUPPORTED",
@@ -238,40 +244,41 @@ var (
 		37: "ERROR_REASON_CONVERSATION_NOT_FOUND",
 	}
 	ErrorReason_value = map[string]int32{
-		"ERROR_REASON_UNSPECIFIED":              0,
-		"ERROR_REASON_FIELD_REQUIRED":           1,
-		"ERROR_REASON_OUT_OF_RANGE":             2,
-		"ERROR_REASON_INVALID_VALUE":            3,
-		"ERROR_REASON_DIMENSION_MISMATCH":       4,
-		"ERROR_REASON_FEATURE_TYPE_MISMATCH":    5,
-		"ERROR_REASON_UNKNOWN_FEATURE":          6,
-		"ERROR_REASON_UNKNOWN_ATTRIBUTE":        7,
-		"ERROR_REASON_UNKNOWN_ITEM":             8,
-		"ERROR_REASON_UNKNOWN_OUTPUT":           9,
-		"ERROR_REASON_EXCLUDED_ITEM_REQUESTED":  10,
-		"ERROR_REASON_DEADLINE_EXCEEDED":        11,
-		"ERROR_REASON_OVERLOADED":               12,
-		"ERROR_REASON_SHUTTING_DOWN":            13,
-		"ERROR_REASON_INTERNAL":                 14,
-		"ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH":  15,
-		"ERROR_REASON_UNKNOWN_SOURCE":           16,
-		"ERROR_REASON_API_KEY_MISSING":          17,
-		"ERROR_REASON_API_KEY_INVALID":          18,
-		"ERROR_REASON_SCOPE_MISSING":            19,
-		"ERROR_REASON_RATE_LIMITED":             20,
-		"ERROR_REASON_IDEMPOTENCY_KEY_REUSED":   21,
-		"ERROR_REASON_CATALOG_UNAVAILABLE":      22,
-		"ERROR_REASON_REVISION_NOT_REACHED":     23,
-		"ERROR_REASON_CATALOG_READ_ONLY":        24,
-		"ERROR_REASON_LABEL_NOT_LOADED":         25,
-		"ERROR_REASON_BUNDLE_MISSING":           30,
-		"ERROR_REASON_BUNDLE_CORRUPT":           31,
-		"ERROR_REASON_BUNDLE_UNSUPPORTED":       32,
-		"ERROR_REASON_PARITY":                   33,
-		"ERROR_REASON_MODEL_SIGNATURE_MISMATCH": 34,
-		"ERROR_REASON_NOT_CONFIGURED":           35,
-		"ERROR_REASON_SWITCH_UNDER_WAY":         36,
-		"ERROR_REASON_CONVERSATION_NOT_FOUND":   37,
+		"ERROR_REASON_UNSPECIFIED":               0,
+		"ERROR_REASON_FIELD_REQUIRED":            1,
+		"ERROR_REASON_OUT_OF_RANGE":              2,
+		"ERROR_REASON_INVALID_VALUE":             3,
+		"ERROR_REASON_DIMENSION_MISMATCH":        4,
+		"ERROR_REASON_FEATURE_TYPE_MISMATCH":     5,
+		"ERROR_REASON_UNKNOWN_FEATURE":           6,
+		"ERROR_REASON_UNKNOWN_ATTRIBUTE":         7,
+		"ERROR_REASON_UNKNOWN_ITEM":              8,
+		"ERROR_REASON_UNKNOWN_OUTPUT":            9,
+		"ERROR_REASON_EXCLUDED_ITEM_REQUESTED":   10,
+		"ERROR_REASON_DEADLINE_EXCEEDED":         11,
+		"ERROR_REASON_OVERLOADED":                12,
+		"ERROR_REASON_SHUTTING_DOWN":             13,
+		"ERROR_REASON_INTERNAL":                  14,
+		"ERROR_REASON_ATTRIBUTE_TYPE_MISMATCH":   15,
+		"ERROR_REASON_UNKNOWN_SOURCE":            16,
+		"ERROR_REASON_API_KEY_MISSING":           17,
+		"ERROR_REASON_API_KEY_INVALID":           18,
+		"ERROR_REASON_SCOPE_MISSING":             19,
+		"ERROR_REASON_RATE_LIMITED":              20,
+		"ERROR_REASON_IDEMPOTENCY_KEY_REUSED":    21,
+		"ERROR_REASON_CATALOG_UNAVAILABLE":       22,
+		"ERROR_REASON_REVISION_NOT_REACHED":      23,
+		"ERROR_REASON_CATALOG_READ_ONLY":         24,
+		"ERROR_REASON_LABEL_NOT_LOADED":          25,
+		"ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE": 26,
+		"ERROR_REASON_BUNDLE_MISSING":            30,
+		"ERROR_REASON_BUNDLE_CORRUPT":            31,
+		"ERROR_REASON_BUNDLE_UNSUPPORTED":        32,
+		"ERROR_REASON_PARITY":                    33,
+		"ERROR_REASON_MODEL_SIGNATURE_MISMATCH":  34,
+		"ERROR_REASON_NOT_CONFIGURED":            35,
+		"ERROR_REASON_SWITCH_UNDER_WAY":          36,
+		"ERROR_REASON_CONVERSATION_NOT_FOUND":    37,
 	}
 )
 
@@ -306,7 +313,7 @@ var File_shortlist_v1_errors_proto protoreflect.FileDescriptor
 
 const file_shortlist_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x19shortlist/v1/errors.proto\x12\fshortlist.v1*\xa7\t\n" +
+	"\x19shortlist/v1/errors.proto\x12\fshortlist.v1*\xd3\t\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bERROR_REASON_FIELD_REQUIRED\x10\x01\x12\x1d\n" +
@@ -334,7 +341,8 @@ const file_shortlist_v1_errors_proto_rawDesc = "" +
 	" ERROR_REASON_CATALOG_UNAVAILABLE\x10\x16\x12%\n" +
 	"!ERROR_REASON_REVISION_NOT_REACHED\x10\x17\x12\"\n" +
 	"\x1eERROR_REASON_CATALOG_READ_ONLY\x10\x18\x12!\n" +
-	"\x1dERROR_REASON_LABEL_NOT_LOADED\x10\x19\x12\x1f\n" +
+	"\x1dERROR_REASON_LABEL_NOT_LOADED\x10\x19\x12*\n" +
+	"&ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE\x10\x1a\x12\x1f\n" +
 	"\x1bERROR_REASON_BUNDLE_MISSING\x10\x1e\x12\x1f\n" +
 	"\x1bERROR_REASON_BUNDLE_CORRUPT\x10\x1f\x12#\n" +
 	"\x1fERROR_REASON_BUNDLE_UNSUPPORTED\x10 \x12\x17\n" +

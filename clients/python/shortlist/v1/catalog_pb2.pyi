@@ -316,6 +316,7 @@ class GetCatalogStatsResponse(google.protobuf.message.Message):
     TAIL_ROW_COUNT_FIELD_NUMBER: builtins.int
     MISFIT_COUNT_FIELD_NUMBER: builtins.int
     MISFITS_FIELD_NUMBER: builtins.int
+    UNEMBEDDED_TEXT_COUNT_FIELD_NUMBER: builtins.int
     item_count: builtins.int
     """Number of items."""
     recall_dropped_count: builtins.int
@@ -334,6 +335,10 @@ class GetCatalogStatsResponse(google.protobuf.message.Message):
     """
     misfit_count: builtins.int
     """Number of changed items that this bundle cannot serve as they were written."""
+    unembedded_text_count: builtins.int
+    """Number of items whose texts a service is still to embed: they are served, and not found by text until it has. 0 where
+    the bundle embeds texts itself.
+    """
     @property
     def recall(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RecallBucket]:
         """Recall of live searches since the server started, by how many items the filters left. Empty buckets are there too;
@@ -362,9 +367,10 @@ class GetCatalogStatsResponse(google.protobuf.message.Message):
         tail_row_count: builtins.int = ...,
         misfit_count: builtins.int = ...,
         misfits: collections.abc.Iterable[global___Misfit] | None = ...,
+        unembedded_text_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["store_age", b"store_age"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["changed_item_count", b"changed_item_count", "deleted_item_count", b"deleted_item_count", "item_count", b"item_count", "live", b"live", "misfit_count", b"misfit_count", "misfits", b"misfits", "recall", b"recall", "recall_dropped_count", b"recall_dropped_count", "revision", b"revision", "store_age", b"store_age", "tail_row_count", b"tail_row_count"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changed_item_count", b"changed_item_count", "deleted_item_count", b"deleted_item_count", "item_count", b"item_count", "live", b"live", "misfit_count", b"misfit_count", "misfits", b"misfits", "recall", b"recall", "recall_dropped_count", b"recall_dropped_count", "revision", b"revision", "store_age", b"store_age", "tail_row_count", b"tail_row_count", "unembedded_text_count", b"unembedded_text_count"]) -> None: ...
 
 global___GetCatalogStatsResponse = GetCatalogStatsResponse
 

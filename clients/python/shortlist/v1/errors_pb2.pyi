@@ -175,6 +175,12 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
         {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
          "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
     """
+    ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE: _ErrorReason.ValueType  # 26
+    """UNAVAILABLE: the service that embeds texts does not answer now, and nothing else that the request asks for has found
+    anything. `problem` says why, as the reasons of degraded parts do. A google.rpc.RetryInfo says when to come back.
+
+        {"reason": "TEXT_EMBEDDER_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "LLM_BREAKER_OPEN"}}
+    """
     ERROR_REASON_BUNDLE_MISSING: _ErrorReason.ValueType  # 30
     """NOT_FOUND: there is no such bundle where the server's bundles come from.
 
@@ -384,6 +390,12 @@ ERROR_REASON_LABEL_NOT_LOADED: ErrorReason.ValueType  # 25
 
     {"reason": "LABEL_NOT_LOADED", "domain": "shortlist",
      "metadata": {"field": "bundle_label", "expected": "the label of a bundle that is loaded: stable", "got": "canary"}}
+"""
+ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE: ErrorReason.ValueType  # 26
+"""UNAVAILABLE: the service that embeds texts does not answer now, and nothing else that the request asks for has found
+anything. `problem` says why, as the reasons of degraded parts do. A google.rpc.RetryInfo says when to come back.
+
+    {"reason": "TEXT_EMBEDDER_UNAVAILABLE", "domain": "shortlist", "metadata": {"problem": "LLM_BREAKER_OPEN"}}
 """
 ERROR_REASON_BUNDLE_MISSING: ErrorReason.ValueType  # 30
 """NOT_FOUND: there is no such bundle where the server's bundles come from.

@@ -123,6 +123,7 @@ def _changes(stats: CatalogStats) -> dict[str, str]:
         "changed": f"{stats.changed_item_count:,} written, {stats.deleted_item_count:,} deleted, "
         f"{stats.tail_row_count:,} rows beside the index",
         "misfits": f"{stats.misfit_count:,}",
+        "texts not embedded yet": f"{stats.unembedded_text_count:,}",
     }
 
 
