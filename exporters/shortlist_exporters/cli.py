@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shortlist_exporters.cli_text import add_text_commands, add_text_options, embedded_items
+
 EXAMPLES = """examples:
   shortlist-export train --recipe two-tower --data ml-100k --out build/trained
   shortlist-export bundle build/trained --out build/bundle
@@ -87,8 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     verify.add_argument("bundle", type=Path, help="the bundle's folder")
     _add_evaluate(commands)
-    _add_build_embedder(commands)
-    _add_embed_text(commands)
+    add_text_commands(commands)
     return parser
 
 
@@ -121,6 +122,7 @@ def _add_train(commands: Any) -> None:
         "ids: user and item ids alone, the "
         "models of the TFRS tutorials (default all)",
     )
+    add_text_options(command)
     command.add_argument(
         "--time",
         action="store_true",
@@ -198,76 +200,6 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
-def _add_build_embedder(commands: Any) -> None:
-    command = commands.add_parser(
-        "build-embedder",
-        help="make a local text embedder of a sentence model",
-        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
-        "without a training framework, and prints the embedder's identity. See "
-        "docs/text-search.md.",
-    )
-    command.set_defaults(run=_build_embedder)
-    command.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
-        "them",
-    )
-    command.add_argument(
-        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
-    )
-    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
-    command.add_argument(
-        "--token-count",
-        type=int,
-        metavar="N",
-        help="tokens of a text, the rest is cut off; default what FOLDER says",
-    )
-
-
-def _add_embed_text(commands: Any) -> None:
-    command = commands.add_parser(
-        "embed-text",
-        help="put text embeddings of the items into a bundle",
-        description="Embeds a text of each item and writes a bundle that finds items by text, too. "
-        "Begun again after a kill, it goes on where it was. See docs/text-search.md.",
-    )
-    command.set_defaults(run=_embed_text)
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
-    command.add_argument(
-        "--text",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="what an item's text is made of, in order: columns of --texts, or item attributes; "
-        "items that change later are embedded by their attributes of these names",
-    )
-    command.add_argument(
-        "--texts", type=Path, metavar="FILE.csv", help="texts by item: a column `id`, and others"
-    )
-    command.add_argument(
-        "--embedder",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="what `build-embedder` wrote; it goes into the bundle",
-    )
-    command.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="the folder that will be the bundle",
-    )
-    command.add_argument(
-        "--version", metavar="TEXT", help="version of the bundle; default that of BUNDLE, and -text"
-    )
-    command.add_argument(
-        "--replace", action="store_true", help="replace the bundle that is at --output"
-    )
-
-
 def _train(parsed: argparse.Namespace) -> int:
     from shortlist_exporters.data import load_dataset
     from shortlist_exporters.recipes import TwoTowerOptions, train_two_tower
@@ -286,10 +218,12 @@ def _train(parsed: argparse.Namespace) -> int:
         epochs=parsed.epochs,
         batch_size=parsed.batch_size,
         learning_rate=parsed.learning_rate,
+        item_id_dropout=parsed.item_id_dropout,
         test_fraction=parsed.test_fraction,
         seed=parsed.seed,
     )
-    train_two_tower(dataset, parsed.out, options, replace=parsed.replace)
+    with embedded_items(parsed, dataset) as texts:
+        train_two_tower(dataset, parsed.out, options, texts=texts, replace=parsed.replace)
     print(
         f"trained: {parsed.out}; next: shortlist-export bundle {parsed.out} --out BUNDLE",
         file=sys.stderr,
@@ -348,33 +282,6 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         )
     if figures.rating_rmse is not None:
         print(f"{'Rank':10}  RMSE of predicted ratings {figures.rating_rmse:.4f}")
-    return 0
-
-
-def _build_embedder(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.text.embedder import build_embedder
-
-    print(
-        build_embedder(
-            parsed.folder, parsed.out, name=parsed.name, token_count_max=parsed.token_count
-        )
-    )
-    return 0
-
-
-def _embed_text(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.text.embed import embed_texts
-
-    manifest = embed_texts(
-        parsed.bundle,
-        parsed.output,
-        attributes=parsed.text,
-        embedder=parsed.embedder,
-        texts=parsed.texts,
-        version=parsed.version,
-        replace=parsed.replace,
-    )
-    print(f"bundle {manifest.name} {manifest.version}: {parsed.output}", file=sys.stderr)
     return 0
 
 

@@ -1,0 +1,180 @@
+"""What of the `shortlist-export` command is about texts."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shortlist_exporters.data import Dataset
+    from shortlist_exporters.text.items import EmbeddedTexts
+
+
+def add_text_commands(commands: Any) -> None:
+    """Add `build-embedder` and `embed-text`."""
+    _add_build_embedder(commands)
+    _add_embed_text(commands)
+
+
+def add_text_options(command: Any) -> None:
+    """Add the options of `train` by which models read texts."""
+    command.add_argument(
+        "--text",
+        nargs="+",
+        metavar="NAME",
+        help="with all: item tower and ranker also read what these texts of an item mean, in "
+        "order: columns of the items, or of --texts; needs --embedder",
+    )
+    command.add_argument(
+        "--texts", type=Path, metavar="FILE.csv", help="texts by item: a column `id`, and others"
+    )
+    command.add_argument(
+        "--embedder",
+        type=Path,
+        metavar="DIR",
+        help="what `build-embedder` wrote; it goes into --out",
+    )
+    command.add_argument(
+        "--item-id-dropout",
+        type=float,
+        metavar="SHARE",
+        help="share of item ids that count as unknown in training (default 0.1; with --text 0.5)",
+    )
+
+
+@contextmanager
+def embedded_items(parsed: argparse.Namespace, dataset: Dataset) -> Iterator[EmbeddedTexts | None]:
+    """Give the texts of the items that are to be trained on, embedded; None without `--text`. What
+    was embedded is kept beside `--out` until the training is done.
+    """
+    from shortlist_server.errors import ConfigError
+
+    if parsed.text is None:
+        for option, value in (("--texts", parsed.texts), ("--embedder", parsed.embedder)):
+            if value is not None:
+                raise ConfigError(f"{option}: expected --text beside it, which names the texts")
+        yield None
+        return
+    if parsed.embedder is None:
+        raise ConfigError("--text: expected --embedder, which embeds the texts, got none")
+    if parsed.features == "ids":
+        raise ConfigError("--text: expected --features all, whose models read texts, got ids")
+    from shortlist_exporters.recipes.output_folder import check_output
+    from shortlist_exporters.text.items import embed_items, kept_beside
+
+    # Before minutes of embedding.
+    check_output(parsed.out, replace=parsed.replace)
+    kept = kept_beside(parsed.out.absolute())
+    yield embed_items(
+        dataset.items["id"].to_pylist(),
+        dataset.item_texts(),
+        attributes=parsed.text,
+        embedder=parsed.embedder,
+        texts=parsed.texts,
+        kept=kept,
+        field="--text",
+        types={field.name: str(field.type) for field in dataset.items.schema},
+    )
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _add_build_embedder(commands: Any) -> None:
+    command = commands.add_parser(
+        "build-embedder",
+        help="make a local text embedder of a sentence model",
+        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
+        "without a training framework, and prints the embedder's identity. See "
+        "docs/text-search.md.",
+    )
+    command.set_defaults(run=_build_embedder)
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
+        "them",
+    )
+    command.add_argument(
+        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
+    )
+    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
+    command.add_argument(
+        "--token-count",
+        type=int,
+        metavar="N",
+        help="tokens of a text, the rest is cut off; default what FOLDER says",
+    )
+
+
+def _add_embed_text(commands: Any) -> None:
+    command = commands.add_parser(
+        "embed-text",
+        help="put text embeddings of the items into a bundle",
+        description="Embeds a text of each item and writes a bundle that finds items by text, too. "
+        "Begun again after a kill, it goes on where it was. See docs/text-search.md.",
+    )
+    command.set_defaults(run=_embed_text)
+    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    command.add_argument(
+        "--text",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="what an item's text is made of, in order: columns of --texts, or item attributes; "
+        "items that change later are embedded by their attributes of these names",
+    )
+    command.add_argument(
+        "--texts", type=Path, metavar="FILE.csv", help="texts by item: a column `id`, and others"
+    )
+    command.add_argument(
+        "--embedder",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="what `build-embedder` wrote; it goes into the bundle",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder that will be the bundle",
+    )
+    command.add_argument(
+        "--version", metavar="TEXT", help="version of the bundle; default that of BUNDLE, and -text"
+    )
+    command.add_argument(
+        "--replace", action="store_true", help="replace the bundle that is at --output"
+    )
+
+
+def _build_embedder(parsed: argparse.Namespace) -> int:
+    from shortlist_exporters.text.embedder import build_embedder
+
+    print(
+        build_embedder(
+            parsed.folder, parsed.out, name=parsed.name, token_count_max=parsed.token_count
+        )
+    )
+    return 0
+
+
+def _embed_text(parsed: argparse.Namespace) -> int:
+    from shortlist_exporters.text.embed import embed_texts
+
+    manifest = embed_texts(
+        parsed.bundle,
+        parsed.output,
+        attributes=parsed.text,
+        embedder=parsed.embedder,
+        texts=parsed.texts,
+        version=parsed.version,
+        replace=parsed.replace,
+    )
+    print(f"bundle {manifest.name} {manifest.version}: {parsed.output}", file=sys.stderr)
+    return 0
