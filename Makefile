@@ -13,7 +13,7 @@ export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -91,6 +91,9 @@ soak: $(VENV)/.installed ## Load the server for 15 minutes; fails if it takes ev
 
 bench-text: $(VENV)/.installed ## Measure what is found by text, beside BM25, and what it costs.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_search.py
+
+bench-text-features: $(VENV)/.installed ## Measure whom films reach that nobody has rated, by models that read texts and by others.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_features.py
 
 bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/llm_call.py

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shortlist_exporters.cli_text import add_build_embedder, add_text_options, embedded_items
 from shortlist_exporters.text.command import add_embed_text
 
 EXAMPLES = """examples:
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.set_defaults(run=_verify)
     verify.add_argument("bundle", type=Path, help="the bundle's folder")
     _add_evaluate(commands)
-    _add_build_embedder(commands)
+    add_build_embedder(commands)
     add_embed_text(commands)
     return parser
 
@@ -126,6 +127,7 @@ def _add_train(commands: Any) -> None:
         "ids: user and item ids alone, the "
         "models of the TFRS tutorials (default all)",
     )
+    add_text_options(command)
     command.add_argument(
         "--time",
         action="store_true",
@@ -203,39 +205,6 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
-def _add_build_embedder(commands: Any) -> None:
-    command = commands.add_parser(
-        "build-embedder",
-        help="make a local text embedder of a sentence model",
-        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
-        "without a training framework, and prints the embedder's identity. See "
-        "docs/text-search.md.",
-    )
-    command.set_defaults(run=_build_embedder)
-    command.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
-        "them",
-    )
-    command.add_argument(
-        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
-    )
-    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
-    command.add_argument(
-        "--token-count",
-        type=int,
-        metavar="N",
-        help="tokens of a text, the rest is cut off; default what FOLDER says",
-    )
-    command.add_argument(
-        "--int8",
-        action="store_true",
-        help="multiply integers of 8 bits: faster, and somewhat other points",
-    )
-
-
 def _train(parsed: argparse.Namespace) -> int:
     from shortlist_exporters.data import load_dataset
     from shortlist_exporters.recipes import TwoTowerOptions, train_two_tower
@@ -254,10 +223,12 @@ def _train(parsed: argparse.Namespace) -> int:
         epochs=parsed.epochs,
         batch_size=parsed.batch_size,
         learning_rate=parsed.learning_rate,
+        item_id_dropout=parsed.item_id_dropout,
         test_fraction=parsed.test_fraction,
         seed=parsed.seed,
     )
-    train_two_tower(dataset, parsed.out, options, replace=parsed.replace)
+    with embedded_items(parsed, dataset) as texts:
+        train_two_tower(dataset, parsed.out, options, texts=texts, replace=parsed.replace)
     print(
         f"trained: {parsed.out}; next: shortlist-export bundle {parsed.out} --out BUNDLE",
         file=sys.stderr,
@@ -316,21 +287,6 @@ def _evaluate(parsed: argparse.Namespace) -> int:
         )
     if figures.rating_rmse is not None:
         print(f"{'Rank':10}  RMSE of predicted ratings {figures.rating_rmse:.4f}")
-    return 0
-
-
-def _build_embedder(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.text.embedder import build_embedder
-
-    print(
-        build_embedder(
-            parsed.folder,
-            parsed.out,
-            name=parsed.name,
-            token_count_max=parsed.token_count,
-            int8=parsed.int8,
-        )
-    )
     return 0
 
 

@@ -5,6 +5,7 @@ write. Reads top to bottom.
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ from shortlist_exporters.tables import (
     read_table,
     read_tokens,
 )
+from shortlist_exporters.text.items import EmbeddedTexts, kept_beside, write_texts
+from shortlist_exporters.text.spec import read_texts, text_inputs
 from shortlist_exporters.text.verify import verify_texts
 
 EMBED_BATCH = 4_096
@@ -72,8 +75,10 @@ def export_bundle(
             name: read_tokens(folder / file.file, file.type)
             for name, file in spec.vocabularies.items()
         }
+        texts = read_texts(spec, folder, items, kept_beside(writer.out))
         models = convert_models(spec, folder, writer, vocabularies)
-        embeddings = _embed(spec, folder, models, items)
+        points = None if texts is None else texts.points
+        embeddings = _embed(spec, folder, models, items, points)
         manifest = {
             "version": version or now.strftime("%Y%m%dT%H%M%SZ"),
             "created": now.isoformat().replace("+00:00", "Z"),
@@ -87,7 +92,8 @@ def export_bundle(
                 "columns": _columns(writer, "items", items.columns),
             },
             "vocabularies": _vocabularies(spec, vocabularies, writer),
-            "sections": _sections(spec, models, users, interactions, writer)
+            "sections": _texts(spec, texts, writer)
+            | _sections(spec, models, users, interactions, writer)
             | _prompts(spec, folder, writer),
         }
         with step("golden requests"):
@@ -95,6 +101,7 @@ def export_bundle(
                 writer,
                 models=models,
                 items=items,
+                texts=points,
                 users=users or _users_of_tower(spec, vocabularies),
                 interactions=interactions,
                 embeddings=embeddings,
@@ -103,10 +110,12 @@ def export_bundle(
             )
         with step("verify the bundle"):
             try:
-                return writer.finish(manifest, verify=verify_bundle)
+                written = writer.finish(manifest, verify=verify_bundle)
             except ValidationError as error:
                 problems = "; ".join(problem["msg"] for problem in error.errors())
                 raise SpecError(f"{spec_path}: {problems}") from error
+        shutil.rmtree(kept_beside(writer.out), ignore_errors=True)
+        return written
 
 
 def verify_bundle(folder: Path) -> None:
@@ -143,12 +152,16 @@ def _users_of_tower(spec: Spec, tokens: Mapping[str, Sequence[str] | Sequence[in
 
 
 def _embed(
-    spec: Spec, folder: Path, models: Mapping[str, ExportedModel], items: Table
+    spec: Spec,
+    folder: Path,
+    models: Mapping[str, ExportedModel],
+    items: Table,
+    texts: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
     if spec.items.embeddings is not None:
         embeddings = _read_embeddings(folder / spec.items.embeddings, len(items.ids))
     elif "item_tower" in models:
-        embeddings = _run_item_tower(models["item_tower"], items)
+        embeddings = _run_item_tower(models["item_tower"], items, texts)
     else:
         raise SpecError(
             "items.embeddings: expected a .npy file, or an item_tower that embeds the items, got "
@@ -198,8 +211,10 @@ def _read_embeddings(path: Path, count: int) -> NDArray[np.float32]:
     return embeddings
 
 
-def _run_item_tower(tower: ExportedModel, items: Table) -> NDArray[np.float32]:
-    feeds = item_feeds(items.ids, items.by_name, tower.loaded)
+def _run_item_tower(
+    tower: ExportedModel, items: Table, texts: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    feeds = item_feeds(items.ids, items.by_name, tower.loaded, texts)
     output = tower.declared.outputs[0].name
     parts = []
     with step("embed items", len(items.ids)) as done:
@@ -307,6 +322,13 @@ def _sections(
             "seen_rows": writer.array("users/seen_rows.npy", seen),
         }
     return sections
+
+
+def _texts(spec: Spec, texts: EmbeddedTexts | None, writer: BundleWriter) -> dict[str, Any]:
+    if texts is None:
+        return {}
+    # The first section: a server too old to know texts refuses it by name, before a model's input.
+    return {"texts": write_texts(writer, texts, required=bool(text_inputs(spec)))}
 
 
 def _prompts(spec: Spec, folder: Path, writer: BundleWriter) -> dict[str, Any]:

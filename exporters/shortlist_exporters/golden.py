@@ -37,6 +37,7 @@ def write_golden(
     *,
     models: Mapping[str, ExportedModel],
     items: Table,
+    texts: NDArray[np.float32] | None,
     users: Table,
     interactions: Interactions | None,
     embeddings: NDArray[np.float32],
@@ -58,12 +59,16 @@ def write_golden(
     """
     if not models:
         return None
+    feeds = {
+        name: item_feeds(items.ids, items.by_name, model.loaded, texts)
+        for name, model in models.items()
+    }
     if given is None:
         requests = _choose(models, items, users, interactions, embeddings)
-        expected, origin = _answer(models, items, requests)
+        expected, origin = _answer(models, feeds, requests)
     else:
         requests, expected, origin = _read(given, folder, items)
-    _compare(models, items, requests, expected)
+    _compare(models, feeds, requests, expected)
     return {
         "requests": writer.json("golden/requests.json", _document(requests, items)),
         "origin": origin,
@@ -125,10 +130,14 @@ def _with_scores(
 
 Outputs = dict[tuple[str, str], NDArray[np.float32]]
 """By model and output."""
+Feeds = Mapping[str, NDArray[Any]]
+"""A model's item-side inputs for every item."""
 
 
 def _answer(
-    models: Mapping[str, ExportedModel], items: Table, requests: Sequence[GoldenRequest]
+    models: Mapping[str, ExportedModel],
+    feeds_of_items: Mapping[str, Feeds],
+    requests: Sequence[GoldenRequest],
 ) -> tuple[Outputs, str]:
     expected: Outputs = {}
     origins = set()
@@ -139,8 +148,7 @@ def _answer(
 
             run = SavedModel(model.source).run
         origins.add("tensorflow" if model.source.is_dir() else "onnxruntime")
-        feeds = item_feeds(items.ids, items.by_name, model.loaded)
-        answers = run_golden(name, model.loaded, feeds, requests, run)
+        answers = run_golden(name, model.loaded, feeds_of_items[name], requests, run)
         for output in model.declared.outputs:
             expected[name, output.name] = answers[output.name]
     return expected, " and ".join(sorted(origins))
@@ -148,13 +156,13 @@ def _answer(
 
 def _compare(
     models: Mapping[str, ExportedModel],
-    items: Table,
+    feeds_of_items: Mapping[str, Feeds],
     requests: Sequence[GoldenRequest],
     expected: Outputs,
 ) -> None:
     for name, model in models.items():
-        feeds = item_feeds(items.ids, items.by_name, model.loaded)
-        answers = run_golden(name, model.loaded, feeds, requests, model.loaded.session.run)
+        run = model.loaded.session.run
+        answers = run_golden(name, model.loaded, feeds_of_items[name], requests, run)
         for output, values in answers.items():
             if (name, output) not in expected:
                 continue

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from shortlist_server.bundle.manifest import Data, Feature, Input, Tolerance
 from shortlist_server.bundle.sections import SourceEntry
 from shortlist_server.bundle.transforms import Name
@@ -105,6 +105,35 @@ class GoldenSpec(Part):
     origin: str
 
 
+class TextsSpec(Part):
+    """The texts of the items, as points: for queries in words, and for models that read them."""
+
+    attributes: Annotated[list[Name], Field(min_length=1, max_length=8)]
+    """Names of what an item's text is made of, in order: item columns, or columns of `file`. Items
+    that change later are embedded by their attributes of these names.
+    """
+    embedder: str | None = None
+    """Folder of a local embedder; it goes into the bundle."""
+    identity: str | None = None
+    """Of the service that embedded the items, in place of `embedder`; needs `embeddings`."""
+    file: str | None = None
+    """CSV with the column `id`, and others of texts."""
+    embeddings: str | None = None
+    """`.npy` file, float32 [items, dimension], rows in the order of the items, of length 1, zeros
+    where an item has no text. Absent: the local embedder embeds the texts.
+    """
+
+    @model_validator(mode="after")
+    def _says_each_once(self) -> TextsSpec:
+        if (self.embedder is None) == (self.identity is None):
+            raise ValueError("expected either embedder or identity")
+        if self.identity is not None and self.embeddings is None:
+            raise ValueError("expected embeddings beside identity")
+        if self.file is not None and self.embeddings is not None:
+            raise ValueError("expected either file or embeddings")
+        return self
+
+
 class PromptsSpec(Part):
     """How language models are asked about the items."""
 
@@ -139,6 +168,7 @@ class Spec(Part):
     query_tower: TowerSpec | None = None
     item_tower: TowerSpec | None = None
     ranker: RankerSpec | None = None
+    texts: TextsSpec | None = None
     sources: list[SourceEntry] = []
     """Where candidates come from for requests that name no sources: as in the bundle, see
     `docs/bundle.md`. Absent: the items nearest to the query embedding.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,15 @@ def read_table(spec: TableSpec, folder: Path, what: str) -> Table:
         raise SpecError(f"{what}: {path}: expected a row or more, got none")
     names = list(dict.fromkeys(name for name in wanted if name != spec.id))
     return Table(ids=ids, columns=[_column(name, table[name], f"{what}: {path}") for name in names])
+
+
+def text_columns(columns: Iterable[ColumnArray]) -> dict[str, list[Any]]:
+    """Return the cells of the columns of texts and of lists of texts, by name."""
+    return {
+        column.name: column.tolist()
+        for column in columns
+        if column.type in ("string", "string_list")
+    }
 
 
 def read_interactions(

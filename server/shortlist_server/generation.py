@@ -41,7 +41,7 @@ from shortlist_server.llm.embedding_service import EmbeddingService
 from shortlist_server.llm.prompt import PromptInvalid, rerank_prompt
 from shortlist_server.runtime.golden import ParityReport, replay
 from shortlist_server.runtime.int8_scan import faster_scan
-from shortlist_server.runtime.models import LoadedModel, item_feeds, load_models
+from shortlist_server.runtime.models import LoadedModel, bundle_feeds, load_models
 from shortlist_server.runtime.probe import probe_models
 from shortlist_server.stages.popularity import CallerSource, PopularSource
 from shortlist_server.stages.query_tower import TowerEncoder
@@ -156,7 +156,10 @@ def _load(
     exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
     if options.recall_share and monitor is None:
         monitor = RecallMonitor(cpu_share=options.recall_cpu_share)
-    feeds = {} if "ranker" not in models else _ranker_feeds(bundle, models["ranker"])
+    text_table = bundle.texts
+    points = None if text_table is None else text_table.by_item(len(bundle.item_ids))
+    ranker = models.get("ranker")
+    feeds = {} if ranker is None else bundle_feeds(bundle, ranker, points)
     builder = FunnelBuilder(bundle, models, feeds, monitor, options)
     items = Items(
         catalog=catalog,
@@ -169,8 +172,9 @@ def _load(
         popularity=present_popularity(bundle.popularity, catalog.exported.rows),
         texts=load_texts(
             bundle,
-            lambda path, index, points, by: _searcher(
-                path, index, ExactIndex(points, by, faster_scan(points, by)), by, options
+            points,
+            lambda path, index, own, by: _searcher(
+                path, index, ExactIndex(own, by, faster_scan(own, by)), by, options
             ),
             remote=options.text_embedder,
             cache_count=options.text_cache_count,
@@ -195,10 +199,6 @@ def _check_prompts(bundle: Bundle) -> None:
         rerank_prompt(bundle.prompts["rerank"])
     except PromptInvalid as error:
         raise BundleCorrupt(f"{prompts.rerank}: {error}") from error
-
-
-def _ranker_feeds(bundle: Bundle, ranker: LoadedModel) -> dict[str, NDArray[Any]]:
-    return item_feeds(bundle.item_ids, bundle.item_columns, ranker)
 
 
 class FunnelBuilder:

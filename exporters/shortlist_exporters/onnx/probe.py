@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from shortlist_server.bundle.manifest import Input
+from shortlist_server.bundle.manifest import TEXT_SOURCE, Input
 from shortlist_server.bundle.transforms import Bucketize, Hash, Length, Lookup, MultiHot, Tokenize
 
 REQUEST_COUNT = 7
@@ -61,6 +61,7 @@ def _is_request_side(tensor: Input) -> bool:
     return not tensor.source.startswith("item.") and tensor.source not in (
         "request.index",
         "retrieval.score",
+        TEXT_SOURCE,
     )
 
 

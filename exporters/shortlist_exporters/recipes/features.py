@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from shortlist_server.bundle.manifest import Feature, Input, ValueType
+from shortlist_server.bundle.manifest import TEXT_SOURCE, Feature, Input, ValueType
 from shortlist_server.bundle.transforms import Bucketize, Lookup, Normalize, Pad, Transform
 from shortlist_server.runtime.featurize import Featurizer, VocabularyIndex
 
@@ -37,6 +37,9 @@ NAME_LENGTH_MAX = 100
 SMALL_COLUMN = 50
 """Distinct texts up to which a column is used whatever their share."""
 
+TEXT_INPUT = "text_embedding"
+"""No column's input is called so: those begin with the side."""
+
 Side = Literal["user", "item", "context"]
 
 
@@ -47,7 +50,7 @@ class ModelInput:
     declared: Input
     """As the export spec declares it; its first axis is `batch`."""
     index_count: int
-    """How many indices it takes, from 0. 0 for a plain number, which has no embedding."""
+    """How many indices it takes, from 0. 0 for plain numbers, which have no embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class FeatureSet:
         )
 
     def tensors(self, table: pa.Table) -> dict[str, NDArray[Any]]:
-        """Return the inputs for every row of a table, by input name.
+        """Return the inputs for every row of a table, by input name; but for points of texts.
 
         Args:
             table: A column `id`, and one for each feature, by its name without `user.` or the like.
@@ -85,6 +88,7 @@ class FeatureSet:
                 vocabularies=vocabularies,
             )(table[tensor.declared.source.partition(".")[2]].to_pylist())
             for tensor in self.inputs
+            if tensor.declared.source != TEXT_SOURCE
         }
 
 
@@ -97,6 +101,18 @@ def id_features(side: Side, ids: pa.ChunkedArray) -> FeatureSet:
         inputs=(_looked_up(f"{side}_id", source, source, len(tokens)),),
         vocabularies={source: tokens},
     )
+
+
+def text_features(dimension: int) -> FeatureSet:
+    """Return the points of the items' texts as a feature; see `Examples`, which has them.
+
+    Args:
+        dimension: Components of a point.
+    """
+    declared = Input(
+        name=TEXT_INPUT, dtype="float32", shape=["batch", dimension], source=TEXT_SOURCE
+    )
+    return FeatureSet(side="item", inputs=(ModelInput(declared=declared, index_count=0),))
 
 
 def column_features(side: Side, table: pa.Table) -> FeatureSet:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shortlist_server.bundle.manifest import TEXT_SOURCE
+
 from shortlist_exporters.recipes.features import ModelInput
 from shortlist_exporters.recipes.keras import tf
 
@@ -23,12 +25,23 @@ class FeatureVectors(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow
         dimension: Components of an embedding.
         id_dropout: Share of ids that count as unknown in training, so that index 0 learns to stand
             for a user or an item of whom only the other features are known.
+        text_dropout: Share of texts that count as missing in training.
     """
 
-    def __init__(self, inputs: Sequence[ModelInput], *, dimension: int, id_dropout: float) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[ModelInput],
+        *,
+        dimension: int,
+        id_dropout: float,
+        text_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.by_name: dict[str, Any] = {
-            tensor.declared.name: _layer(tensor, dimension, id_dropout) for tensor in inputs
+            tensor.declared.name: TextProjection(dimension, text_dropout, tensor.declared.name)
+            if tensor.declared.source == TEXT_SOURCE
+            else _layer(tensor, dimension, id_dropout)
+            for tensor in inputs
         }
 
     def call(self, tensors: Tensors, training: bool = False) -> tuple[list[Any], list[Any]]:
@@ -55,6 +68,23 @@ class IdEmbedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow sh
             forgotten = tf.random.uniform(tf.shape(ids)) < self.dropout
             ids = tf.where(forgotten, tf.zeros_like(ids), ids)
         return self.embedding(ids)
+
+
+class TextProjection(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow ships no types
+    """The point of a text, brought to the dimension of an embedding: zero where there is none."""
+
+    def __init__(self, dimension: int, dropout: float, name: str) -> None:
+        super().__init__(name=name)
+        # Without a bias, so that a missing text adds nothing to the sum of a tower.
+        self.dense = tf.keras.layers.Dense(dimension, use_bias=False)
+        self.dropout = dropout
+
+    def call(self, points: Any, training: bool = False) -> Any:
+        """Return [batch, dimension]."""
+        if training and self.dropout:
+            kept = tf.random.uniform([tf.shape(points)[0], 1]) >= self.dropout
+            points = tf.where(kept, points, tf.zeros_like(points))
+        return self.dense(points)
 
 
 class MeanEmbedding(tf.keras.layers.Layer):  # type: ignore[misc]  # TensorFlow ships no types

@@ -7,6 +7,7 @@ from typing import Literal
 
 from shortlist_server.errors import ConfigError
 
+ITEM_ID_DROPOUT_WITH_TEXTS = 0.5
 TUTORIAL_BATCH_SIZE = 8192
 BATCH_SIZE = 1024
 
@@ -52,6 +53,14 @@ class TwoTowerOptions:
     id_dropout: float = 0.1
     """Share of ids that count as unknown in training. 0 to below 1; not used with `ids`."""
 
+    item_id_dropout: float | None = None
+    """The same for items alone. None: `id_dropout`, and 0.5 where the models read texts: else what
+    an item is known for by its id leaves nothing for its text to explain."""
+
+    text_dropout: float = 0.1
+    """Share of texts that count as missing in training, so that items without one are served well.
+    0 to below 1; not used without texts."""
+
     test_fraction: float = 0.0
     """Share of the interactions that goes to `test.parquet` instead, at random. 0 to below 1."""
 
@@ -73,11 +82,26 @@ class TwoTowerOptions:
             ),
             ("ranker_hidden", self.ranker_hidden, "one width or more, each 1 or more", hidden >= 1),
             ("id_dropout", self.id_dropout, "0 to below 1", 0 <= self.id_dropout < 1),
+            (
+                "item_id_dropout",
+                self.item_id_dropout,
+                "0 to below 1",
+                0 <= (self.item_id_dropout or 0) < 1,
+            ),
+            ("text_dropout", self.text_dropout, "0 to below 1", 0 <= self.text_dropout < 1),
             ("test_fraction", self.test_fraction, "0 to below 1", 0 <= self.test_fraction < 1),
             ("seed", self.seed, "0 to 2**32 - 1", 0 <= self.seed < 2**32),
         ):
             if not valid:
                 raise ConfigError(f"{name}: expected {expected}, got {value}")
+
+    def item_dropout(self, *, with_texts: bool) -> float:
+        """Return the share of item ids that count as unknown in training."""
+        if self.features == "ids":
+            return 0.0
+        if self.item_id_dropout is not None:
+            return self.item_id_dropout
+        return ITEM_ID_DROPOUT_WITH_TEXTS if with_texts else self.id_dropout
 
     @property
     def interactions_per_step(self) -> int:

@@ -25,7 +25,7 @@ def output_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
         ExportError: there is something at `out` that may not be replaced.
     """
-    _check(out, replace)
+    check_output(out, replace=replace)
     out.parent.mkdir(parents=True, exist_ok=True)
     # Beside its destination: a rename is atomic only within one file system.
     scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -35,7 +35,7 @@ def output_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         written = scratch / "new"
         written.mkdir()
         yield written
-        _check(out, replace)
+        check_output(out, replace=replace)
         if out.exists():
             out.rename(scratch / "old")
         written.rename(out)
@@ -43,7 +43,12 @@ def output_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _check(out: Path, replace: bool) -> None:
+def check_output(out: Path, *, replace: bool) -> None:
+    """Check that a training may write to a place, or may replace what is there.
+
+    Raises:
+        ExportError: it may not.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not replace:

@@ -21,7 +21,9 @@ class RankingModel(tfrs.Model):  # type: ignore[misc]  # TensorFlow ships no typ
         item_inputs: What is known of a candidate.
         dimension: Components of an embedding.
         hidden: Width of each hidden layer, at least one.
-        id_dropout: See `FeatureVectors`.
+        id_dropout: Of users; see `FeatureVectors`.
+        item_id_dropout: Of items.
+        text_dropout: See `FeatureVectors`.
         rating_mean: Where the output begins to learn. The tutorial begins with 0, and spends most
             of its epochs on the way to 3.5.
     """
@@ -34,12 +36,19 @@ class RankingModel(tfrs.Model):  # type: ignore[misc]  # TensorFlow ships no typ
         dimension: int,
         hidden: Sequence[int],
         id_dropout: float,
+        item_id_dropout: float,
+        text_dropout: float,
         rating_mean: float,
     ) -> None:
         super().__init__()
         dense = tf.keras.layers.Dense
         self.query = FeatureVectors(query_inputs, dimension=dimension, id_dropout=id_dropout)
-        self.item = FeatureVectors(item_inputs, dimension=dimension, id_dropout=id_dropout)
+        self.item = FeatureVectors(
+            item_inputs,
+            dimension=dimension,
+            id_dropout=item_id_dropout,
+            text_dropout=text_dropout,
+        )
         self.first = dense(hidden[0], activation="relu", name="first")
         self.rest = tf.keras.Sequential(
             [

@@ -20,9 +20,18 @@ class Tower(tf.keras.Model):  # type: ignore[misc]  # TensorFlow ships no types
     dense layer instead; on MovieLens 100K the sum learns faster and finds more.
     """
 
-    def __init__(self, inputs: Sequence[ModelInput], *, dimension: int, id_dropout: float) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[ModelInput],
+        *,
+        dimension: int,
+        id_dropout: float,
+        text_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.vectors = FeatureVectors(inputs, dimension=dimension, id_dropout=id_dropout)
+        self.vectors = FeatureVectors(
+            inputs, dimension=dimension, id_dropout=id_dropout, text_dropout=text_dropout
+        )
         self.numbers = tf.keras.layers.Dense(dimension, use_bias=False, name="numbers")
 
     def call(self, tensors: Tensors, training: bool = False) -> Any:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from shortlist_server.bundle.manifest import Data, Feature, Input
+from shortlist_server.bundle.sections import EMBEDDER_FILES
 
 from shortlist_exporters.data.dataset import Dataset
 from shortlist_exporters.recipes.features import FeatureSet
@@ -25,10 +28,12 @@ from shortlist_exporters.spec import (
     RankerSpec,
     Spec,
     TableSpec,
+    TextsSpec,
     TowerSpec,
     VocabularySpec,
     read_spec,
 )
+from shortlist_exporters.text.items import EmbeddedTexts
 
 PACKAGES = ("tensorflow", "tensorflow-recommenders", "tf-keras")
 
@@ -88,6 +93,7 @@ def write_spec(
     models: Mapping[str, list[Input]],
     embedding: str,
     weights: dict[str, float],
+    texts: TextsSpec | None = None,
 ) -> Spec:
     """Write vocabularies and the export spec.
 
@@ -98,6 +104,7 @@ def write_spec(
         models: Inputs of each model, by its folder.
         embedding: Name of the towers' output.
         weights: Weight of each of the ranker's outputs in the ranking score.
+        texts: What `write_texts` gave; None where the models read none.
     """
     (folder / "vocabularies").mkdir()
     vocabularies = {}
@@ -117,6 +124,7 @@ def write_spec(
         framework_versions=framework_versions(),
         vocabularies=vocabularies,
         features=features,
+        texts=texts,
         items=ItemsSpec(file="items.parquet"),
         users=TableSpec(file="users.parquet"),
         interactions=InteractionsSpec(file="interactions.parquet", time="time"),
@@ -128,6 +136,22 @@ def write_spec(
     # Not without defaults: a transform's kind is one.
     path.write_text(spec.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
     return read_spec(path)
+
+
+def write_texts(folder: Path, texts: EmbeddedTexts) -> TextsSpec:
+    """Write the points of the items' texts, and what embedded them; returns the spec's part."""
+    (folder / "texts").mkdir()
+    np.save(folder / "texts/embeddings.npy", texts.points, allow_pickle=False)
+    if texts.embedder is not None:
+        (folder / "texts/embedder").mkdir()
+        for name in EMBEDDER_FILES:
+            shutil.copyfile(texts.embedder / name, folder / "texts/embedder" / name)
+    return TextsSpec(
+        attributes=list(texts.attributes),
+        embeddings="texts/embeddings.npy",
+        embedder=None if texts.embedder is None else "texts/embedder",
+        identity=texts.identity if texts.embedder is None else None,
+    )
 
 
 def write_training(folder: Path, options: TwoTowerOptions, summary: TrainingSummary) -> None:

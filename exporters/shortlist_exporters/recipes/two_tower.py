@@ -19,9 +19,11 @@ from shortlist_server.errors import ConfigError
 from shortlist_exporters.data.dataset import Dataset
 from shortlist_exporters.data.split import random_split
 from shortlist_exporters.recipes.features import (
+    TEXT_INPUT,
     FeatureSet,
     column_features,
     id_features,
+    text_features,
     time_features,
 )
 from shortlist_exporters.recipes.options import TwoTowerOptions
@@ -34,8 +36,10 @@ from shortlist_exporters.recipes.trained import (
     all_users,
     write_spec,
     write_tables,
+    write_texts,
     write_training,
 )
+from shortlist_exporters.text.items import EmbeddedTexts
 
 if TYPE_CHECKING:
     from shortlist_exporters.recipes.examples import Examples
@@ -44,7 +48,12 @@ if TYPE_CHECKING:
 
 
 def train_two_tower(
-    dataset: Dataset, out: Path, options: TwoTowerOptions | None = None, *, replace: bool = False
+    dataset: Dataset,
+    out: Path,
+    options: TwoTowerOptions | None = None,
+    *,
+    texts: EmbeddedTexts | None = None,
+    replace: bool = False,
 ) -> TrainingSummary:
     """Train, and write everything that `shortlist-export bundle` needs into one folder.
 
@@ -57,18 +66,24 @@ def train_two_tower(
         dataset: What to learn from.
         out: The folder to write; must not exist. It appears when everything is in it.
         options: How to train; the defaults where None.
+        texts: Points of the items' texts, which item tower and ranker are to read, a row for each
+            item of the data set; they go into `texts`, and their embedder with them. None: the
+            models read none.
         replace: Whether a folder that an earlier training left at `out` gives way.
 
     Raises:
         ExportError: there is something at `out` already.
-        ConfigError: the data set is too small for the options.
+        ConfigError: the data set is too small for the options, or there are texts for models of
+            ids alone.
         MissingExtra: TensorFlow or TensorFlow Recommenders is not installed.
     """
     options = options or TwoTowerOptions()
+    if texts is not None and options.features == "ids":
+        raise ConfigError("texts: expected features `all`, which read them, got `ids`")
     begin = time.perf_counter()
     with output_folder(out, replace=replace) as folder:
         train, test = _split(dataset.interactions, options)
-        inputs = _inputs(dataset, train, options)
+        inputs = _inputs(dataset, train, options, texts)
         retrieval, retrieval_loss = _train_retrieval(train, inputs, options)
         ranking, rmse = _train_ranking(train, inputs, options)
         _write(folder, dataset, inputs, retrieval, ranking, options)
@@ -96,6 +111,7 @@ class _Inputs:
     user: FeatureSet
     item: FeatureSet
     context: FeatureSet
+    texts: EmbeddedTexts | None
 
     @property
     def query(self) -> FeatureSet:
@@ -113,7 +129,9 @@ def _split(interactions: pa.Table, options: TwoTowerOptions) -> tuple[pa.Table, 
         raise ConfigError(str(error)) from error
 
 
-def _inputs(dataset: Dataset, train: pa.Table, options: TwoTowerOptions) -> _Inputs:
+def _inputs(
+    dataset: Dataset, train: pa.Table, options: TwoTowerOptions, texts: EmbeddedTexts | None
+) -> _Inputs:
     # Users and items of the whole data set are known, as in the tutorials; what they did in the
     # test part is not.
     users, items = all_users(dataset), dataset.items
@@ -124,9 +142,11 @@ def _inputs(dataset: Dataset, train: pa.Table, options: TwoTowerOptions) -> _Inp
         item += column_features("item", items)
         if options.time:
             context = time_features(train["time"])
+    if texts is not None:
+        item += text_features(texts.dimension)
     for column, reason in {**user.skipped, **item.skipped}.items():
         _say(f"{column} is not used: {reason}")
-    return _Inputs(users=users, items=items, user=user, item=item, context=context)
+    return _Inputs(users=users, items=items, user=user, item=item, context=context, texts=texts)
 
 
 def _train_retrieval(
@@ -142,7 +162,12 @@ def _train_retrieval(
     dropout = options.id_dropout if options.features == "all" else 0.0
     model = RetrievalModel(
         Tower(inputs.query.inputs, dimension=options.dimension, id_dropout=dropout),
-        Tower(inputs.item.inputs, dimension=options.dimension, id_dropout=dropout),
+        Tower(
+            inputs.item.inputs,
+            dimension=options.dimension,
+            id_dropout=options.item_dropout(with_texts=inputs.texts is not None),
+            text_dropout=options.text_dropout,
+        ),
     )
     model.compile(optimizer=tf.keras.optimizers.Adagrad(options.learning_rate))
     return model, _fit(model, "towers", examples, options)["softmax_loss"]
@@ -166,6 +191,8 @@ def _train_ranking(
         dimension=options.dimension,
         hidden=options.ranker_hidden,
         id_dropout=0.0 if tutorial else options.id_dropout,
+        item_id_dropout=options.item_dropout(with_texts=inputs.texts is not None),
+        text_dropout=options.text_dropout,
         rating_mean=0.0 if tutorial else pc.mean(rated["rating"]).as_py(),
     )
     optimizers = tf.keras.optimizers
@@ -180,7 +207,7 @@ def _train_ranking(
 def _examples(interactions: pa.Table, inputs: _Inputs) -> Examples:
     from shortlist_exporters.recipes.examples import make_examples
 
-    return make_examples(
+    examples = make_examples(
         interactions,
         users=inputs.users,
         items=inputs.items,
@@ -188,6 +215,9 @@ def _examples(interactions: pa.Table, inputs: _Inputs) -> Examples:
         item=inputs.item,
         context=inputs.context,
     )
+    if inputs.texts is not None:
+        examples.item_tensors[TEXT_INPUT] = inputs.texts.points
+    return examples
 
 
 def _fit(model: Any, name: str, examples: Examples, options: TwoTowerOptions) -> dict[str, float]:
@@ -243,6 +273,7 @@ def _write(
         models=models,
         embedding=EMBEDDING,
         weights=weights,
+        texts=None if inputs.texts is None else write_texts(folder, inputs.texts),
     )
 
 

@@ -40,6 +40,8 @@ ValueType = Literal[
     "string", "int64", "double", "bool", "string_list", "int64_list", "double_list", "bool_list"
 ]
 Dtype = Literal["float32", "float64", "int32", "int64", "bool"]
+TEXT_SOURCE = "text.embedding"
+"""Source of inputs that take the point of an item's text as it is."""
 
 
 class File(Part):
@@ -107,16 +109,28 @@ class Input(Part):
     source: Annotated[
         str,
         StringConstraints(
-            pattern=r"^((user|item|context)\..+|history\.(item_id|rating|time)|retrieval\.score|request\.index)$"
+            pattern=r"^((user|item|context)\..+|history\.(item_id|rating|time)|retrieval\.score|text\.embedding|request\.index)$"
         ),
     ]
     """Where the value comes from: the name of a feature; `history.item_id`, `history.rating` or
-    `history.time`, lists over the user's history, oldest first; `retrieval.score`; or
+    `history.time`, lists over the user's history, oldest first; `retrieval.score`;
+    `text.embedding`, the point of the item's text, zeros where it has none; or
     `request.index`: for each candidate, which row of the request-side inputs it belongs to. A model
     with a `request.index` input takes request-side inputs once per request, any other takes them
     repeated for each candidate.
     """
     transforms: list[Transform] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _takes_points_as_they_are(self) -> Input:
+        if self.source == TEXT_SOURCE and (
+            self.dtype != "float32" or len(self.shape) != 2 or self.transforms
+        ):
+            raise ValueError(
+                f"input {self.name!r} from {TEXT_SOURCE!r}: expected float32 [batch, dimension] "
+                f"and no transforms, got {self.dtype} {self.shape} and {len(self.transforms)}"
+            )
+        return self
 
 
 class Output(Part):
@@ -283,6 +297,7 @@ class Manifest(Part):
                 )
         self._check_sources(declared)
         self._check_texts()
+        self._check_text_inputs()
         if not 1970 <= self.created.year <= 9000:
             raise ValueError(f"created: expected a year from 1970 to 9000, got {self.created}")
         return self
@@ -314,6 +329,22 @@ class Manifest(Part):
                 raise ValueError(
                     f"texts: item column {name!r}: expected string or string_list, got {got}"
                 )
+
+    def _check_text_inputs(self) -> None:
+        for name, model in self.models.items():
+            for tensor in model.inputs:
+                if tensor.source != TEXT_SOURCE:
+                    continue
+                where = f"{name}: input {tensor.name!r} from {TEXT_SOURCE!r}"
+                if name == "query_tower":
+                    raise ValueError(f"{where}: expected a source of the request")
+                if self.texts is None:
+                    raise ValueError(f"{where}: expected a section `texts`, got none")
+                if tensor.shape[1] not in (self.texts.dimension, str(tensor.shape[1])):
+                    raise ValueError(
+                        f"{where}: expected [batch, {self.texts.dimension}], the dimension of "
+                        f"the texts, got {tensor.shape}"
+                    )
 
     @property
     def query_tower(self) -> Tower | None:

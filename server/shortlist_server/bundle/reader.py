@@ -69,6 +69,16 @@ class TextTable:
     embeddings: NDArray[np.float32]
     """float32 [n, dimension], of length 1."""
 
+    def by_item(self, item_count: int) -> NDArray[np.float32]:
+        """Return the points of all items, float32 [item_count, dimension]: zeros where one has no
+        text; the very array where all have one.
+        """
+        if len(self.rows) == item_count:
+            return self.embeddings
+        points = np.zeros((item_count, self.embeddings.shape[1]), np.float32)
+        points[self.rows] = self.embeddings
+        return points
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:

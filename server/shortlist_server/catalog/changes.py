@@ -113,8 +113,7 @@ class ChangedItems:
             self._remove(change.item_id)
             if not change.deleted and (found := self._fitted(change)) is not None:
                 fitted.append(found)
-        self._add([one for one in fitted if one.vector is not None])
-        self._embed([one for one in fitted if one.vector is None])
+        self._add(fitted)
         self._sweep_if_worth()
         self.revision = revision
 
@@ -264,30 +263,38 @@ class ChangedItems:
             item_id=item_id, revision=revision, served=served, reason=reason
         )
 
-    def _embed(self, fitted: Sequence[_Fitted]) -> None:
-        """Add items by the vectors that the item tower makes, and note those of which it makes
-        none.
+    def _add(self, fitted: Sequence[_Fitted]) -> None:
+        """Add items, by their vectors or those that the item tower makes; one of which it makes
+        none is noted.
         """
-        made = self.schema.embed_each([one.item for one in fitted], ["items"] * len(fitted))
-        for one, vector in zip(fitted, made, strict=True):
+        texts = self._text_points([one.item for one in fitted], [one.revision for one in fitted])
+        self._embed(fitted, texts)
+        places = [place for place, one in enumerate(fitted) if one.vector is not None]
+        if not places:
+            return
+        items = [fitted[place].item for place in places]
+        vectors = np.stack([one.vector for one in fitted if one.vector is not None])
+        revisions = [fitted[place].revision for place in places]
+        texts = texts[places]
+        self._append(items, revisions, vectors, self.schema.ranker_feeds(items, texts), texts)
+
+    def _embed(self, fitted: Sequence[_Fitted], texts: Floats) -> None:
+        """Give items without a vector what the item tower makes of them and of their texts."""
+        places = [place for place, one in enumerate(fitted) if one.vector is None]
+        made = self.schema.embed_each(
+            [fitted[place].item for place in places], texts[places], ["items"] * len(places)
+        )
+        for place, vector in zip(places, made, strict=True):
+            one = fitted[place]
             if isinstance(vector, ShortlistError):
+                self.pending.drop(one.item.item_id)
                 self._note(one.item.item_id, one.revision, str(vector))
             else:
                 one.vector = vector
-        self._add([one for one in fitted if one.vector is not None])
-
-    def _add(self, fitted: Sequence[_Fitted]) -> None:
-        if not fitted:
-            return
-        items = [one.item for one in fitted]
-        vectors = np.stack([one.vector for one in fitted if one.vector is not None])
-        revisions = [one.revision for one in fitted]
-        texts = self._text_points(items, revisions)
-        self._append(items, revisions, vectors, self.schema.ranker_feeds(items), texts)
 
     def _text_points(self, items: Sequence[FittedItem], revisions: Sequence[int]) -> Floats:
-        """Return the points of items' texts; where none can be made, the items are not found by
-        text, which is noted.
+        """Return the points of items' texts, zeros where one has none. Where none can be made,
+        the items are not found by text, and are to the models items without one, which is noted.
         """
         texts = self.schema.texts
         if texts is None:
@@ -302,12 +309,14 @@ class ChangedItems:
         try:
             if texts.embed is not None:
                 return texts.points([item.text for item in items])
-            why = f"there is no {texts.missing}"
+            why = f"it needs {texts.missing}"
         except Exception as error:  # a text must not keep the catalogue from going on
             why = str(error)
+        seen_as = "; to the models it has none" if self.schema.reads_texts else ""
         for item, revision in zip(items, revisions, strict=True):
             if item.text:
-                self._note(item.item_id, revision, f"its text is not embedded: {why}", served=True)
+                what = f"its text is not embedded{seen_as}: {why}"
+                self._note(item.item_id, revision, what, served=True)
         return np.zeros((len(items), texts.dimension), np.float32)
 
     def _append(

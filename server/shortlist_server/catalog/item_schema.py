@@ -57,6 +57,9 @@ class ItemSchema:
         self._ranker = models.get("ranker")
         self._cosine = bundle.manifest.metric == "cosine"
         self._dimension = bundle.manifest.dimension
+        models_of_items = [model for model in (self._tower, self._ranker) if model is not None]
+        self.reads_texts = any(model.inputs.reads_texts for model in models_of_items)
+        """Whether a model takes the points of the items' texts."""
         self.bundle_sha256 = bundle.sha256
 
     @property
@@ -97,7 +100,7 @@ class ItemSchema:
         )
         for model in (self._tower, self._ranker):
             if model is not None:
-                self._feeds(model, [fitted], field)
+                self._feeds(model, [fitted], self._zeros(1), field)
         return fitted
 
     def vector(self, values: Floats, field: str) -> Floats:
@@ -128,8 +131,23 @@ class ItemSchema:
         unit: Floats = (values.astype(np.float64) / length).astype(np.float32)
         return unit
 
-    def embed(self, items: Sequence[FittedItem], field: str = "items") -> Floats:
+    def stand_ins(self, items: Sequence[FittedItem]) -> Floats:
+        """Return points in place of those of the items' texts, [items, dimension of texts]: the
+        same direction for each text. They show whether the item tower takes an item, and cost
+        nothing.
+        """
+        points = self._zeros(len(items))
+        if self.reads_texts:
+            points[[bool(item.text) for item in items]] = points.shape[1] ** -0.5
+        return points
+
+    def embed(self, items: Sequence[FittedItem], texts: Floats, field: str = "items") -> Floats:
         """Return what the item tower makes of items, float32 [items, dimension].
+
+        Args:
+            items: The items.
+            texts: Points of their texts, [items, dimension of texts]: zeros where one has none.
+            field: Path of their attributes in the request.
 
         Raises:
             InvalidValue: the tower does not take an attribute.
@@ -140,7 +158,8 @@ class ItemSchema:
         output = tower.session.declared.outputs[0].name
         parts = []
         for start in range(0, len(items), EMBEDDED_TOGETHER):
-            feeds = self._feeds(tower, items[start : start + EMBEDDED_TOGETHER], field)
+            some = slice(start, start + EMBEDDED_TOGETHER)
+            feeds = self._feeds(tower, items[some], texts[some], field)
             try:
                 parts.append(tower.session.run(feeds)[output])
             except Exception as error:  # onnxruntime's exceptions share no base class
@@ -158,34 +177,43 @@ class ItemSchema:
         return vectors
 
     def embed_each(
-        self, items: Sequence[FittedItem], fields: Sequence[str]
+        self, items: Sequence[FittedItem], texts: Floats, fields: Sequence[str]
     ) -> list[Floats | ShortlistError]:
         """Return what the item tower makes of each item, [dimension], or why it makes nothing of
         it: where it fails for some of many, it is found out for which.
 
         Args:
             items: The items.
+            texts: Points of their texts, as for `embed`.
             fields: Path of each one's attributes in the request.
         """
         if not items:
             return []
         try:
-            return list(self.embed(items, fields[0]))
+            return list(self.embed(items, texts, fields[0]))
         except ShortlistError as error:
             if len(items) == 1:
                 return [error]
         middle = len(items) // 2
         return [
-            *self.embed_each(items[:middle], fields[:middle]),
-            *self.embed_each(items[middle:], fields[middle:]),
+            *self.embed_each(items[:middle], texts[:middle], fields[:middle]),
+            *self.embed_each(items[middle:], texts[middle:], fields[middle:]),
         ]
 
-    def ranker_feeds(self, items: Sequence[FittedItem]) -> dict[str, NDArray[Any]]:
-        """Return the ranker's item-side inputs, [items, ...] each; empty without a ranker."""
-        return {} if self._ranker is None else self._feeds(self._ranker, items, "items")
+    def ranker_feeds(self, items: Sequence[FittedItem], texts: Floats) -> dict[str, NDArray[Any]]:
+        """Return the ranker's item-side inputs, [items, ...] each; empty without a ranker.
+
+        Args:
+            items: The items.
+            texts: Points of their texts, as for `embed`.
+        """
+        return {} if self._ranker is None else self._feeds(self._ranker, items, texts, "items")
+
+    def _zeros(self, count: int) -> Floats:
+        return np.zeros((count, 0 if self.texts is None else self.texts.dimension), np.float32)
 
     def _feeds(
-        self, model: LoadedModel, items: Sequence[FittedItem], field: str
+        self, model: LoadedModel, items: Sequence[FittedItem], texts: Floats, field: str
     ) -> dict[str, NDArray[Any]]:
         wanted = model.inputs.item_sources
         cells = {
@@ -196,7 +224,7 @@ class ItemSchema:
         ids = [item.item_id for item in items]
         file = model.session.declared.file
         try:
-            return model.inputs.item_feeds(item_columns(wanted, ids, cells, file))
+            return model.inputs.item_feeds(item_columns(wanted, ids, cells, file), texts)
         except RequestError as error:
             raise InvalidValue(field, expected=error.expected, got=error.got) from error
 

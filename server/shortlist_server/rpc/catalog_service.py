@@ -277,8 +277,11 @@ def _prepared(
             )
         except ShortlistError as error:
             fill_row_error(outcome.error, error, request_id)
+    items = [fitted for fitted, _, _ in embedded]
+    # The texts themselves are embedded by who follows the store: a text cannot be refused, and a
+    # thousand of them take many seconds.
     made = schema.embed_each(
-        [fitted for fitted, _, _ in embedded], [f"{field}.attributes" for _, _, field in embedded]
+        items, schema.stand_ins(items), [f"{field}.attributes" for _, _, field in embedded]
     )
     for (_, outcome, _), vector_or_why in zip(embedded, made, strict=True):
         if isinstance(vector_or_why, ShortlistError):  # what is kept can be served

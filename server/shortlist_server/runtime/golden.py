@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.errors import BundleCorrupt
-from shortlist_server.runtime.models import LoadedModel, item_feeds
+from shortlist_server.runtime.models import LoadedModel, bundle_feeds
 from shortlist_server.runtime.parity import check_parity
 
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
@@ -87,7 +87,7 @@ def _computed(
     bundle: Bundle, name: str, model: LoadedModel, requests: Sequence[GoldenRequest], file: str
 ) -> dict[str, NDArray[np.float32]]:
     """Run one model over the golden requests; raises BundleCorrupt where they are not for it."""
-    feeds_of_items = item_feeds(bundle.item_ids, bundle.item_columns, model)
+    feeds_of_items = bundle_feeds(bundle, model)
     try:
         return run_golden(name, model, feeds_of_items, requests, model.session.run)
     except Exception as error:  # values of other types, items without scores, and more

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shortlist_server.bundle.manifest import Feature, Input, Model
+from shortlist_server.bundle.manifest import TEXT_SOURCE, Feature, Input, Model
 from shortlist_server.errors import BundleCorrupt
 from shortlist_server.runtime.featurize import Featurizer, Raw, VocabularyIndex
 
@@ -35,6 +35,7 @@ class ModelInputs:
         declared = {feature.name: feature for feature in features}
         self._request: list[tuple[Input, Featurizer]] = []
         self._item: list[tuple[Input, Featurizer]] = []
+        self._text: list[Input] = []
         self._index: Input | None = None
         self._score: Input | None = None
         for tensor in model.inputs:
@@ -42,6 +43,8 @@ class ModelInputs:
                 self._index = tensor
             elif tensor.source == SCORE_SOURCE:
                 self._score = tensor
+            elif tensor.source == TEXT_SOURCE:
+                self._text.append(tensor)
             else:
                 default = _default(tensor, declared, model.file)
                 entry = (tensor, Featurizer(tensor, default=default, vocabularies=vocabularies))
@@ -53,6 +56,8 @@ class ModelInputs:
         """Sources that a request supplies: `user.*`, `context.*` and `history.*`."""
         self.item_sources = frozenset(tensor.source for tensor, _ in self._item)
         """Sources that an item supplies: `item.*`."""
+        self.reads_texts = bool(self._text)
+        """Whether an input takes the points of the items' texts."""
 
     def request_feeds(self, values: Mapping[str, Raw]) -> dict[str, NDArray[Any]]:
         """Return the request-side inputs of one request, [1, ...] each.
@@ -65,13 +70,23 @@ class ModelInputs:
             for tensor, featurize in self._request
         }
 
-    def item_feeds(self, columns: Mapping[str, Sequence[Raw]]) -> dict[str, NDArray[Any]]:
+    def item_feeds(
+        self, columns: Mapping[str, Sequence[Raw]], texts: NDArray[np.float32] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Return the item-side inputs of n items, [n, ...] each.
 
         Args:
             columns: Raw values by source, one for each item.
+            texts: Points of the items' texts, [n, dimension], zeros where one has none; None where
+                no input reads them.
         """
-        return {tensor.name: featurize(columns[tensor.source]) for tensor, featurize in self._item}
+        feeds: dict[str, NDArray[Any]] = {
+            tensor.name: featurize(columns[tensor.source]) for tensor, featurize in self._item
+        }
+        for tensor in self._text:
+            assert texts is not None, f"no texts for {tensor.name}"
+            feeds[tensor.name] = texts
+        return feeds
 
     def candidate_feeds(
         self,

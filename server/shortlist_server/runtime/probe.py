@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shortlist_server.bundle.reader import Bundle
 from shortlist_server.errors import ModelSignatureMismatch
-from shortlist_server.runtime.models import LoadedModel, item_feeds
+from shortlist_server.runtime.models import LoadedModel, bundle_feeds
 
 PROBED_ITEMS_MAX = 3
 
@@ -29,10 +29,7 @@ def probe_models(bundle: Bundle, models: Mapping[str, LoadedModel]) -> None:
 def _probe(bundle: Bundle, models: Mapping[str, LoadedModel], rows: NDArray[np.int64]) -> None:
     dimension = bundle.manifest.dimension
     for name, model in models.items():
-        items = {
-            tensor: values[rows]
-            for tensor, values in item_feeds(bundle.item_ids, bundle.item_columns, model).items()
-        }
+        items = {tensor: values[rows] for tensor, values in bundle_feeds(bundle, model).items()}
         asked = model.inputs.request_feeds({})
         feeds = {
             "query_tower": asked,

@@ -63,6 +63,7 @@ def test_request_side_of_a_joined_ranker_has_its_own_rows() -> None:
     tensors = [
         declare("user_id", "int64", ["request"], "user.id", Lookup(vocabulary="v")),
         declare("item_id", "int64", ["candidate"], "item.id", Lookup(vocabulary="v")),
+        declare("text", "float32", ["candidate", 3], "text.embedding"),
         declare("score", "float32", ["candidate"], "retrieval.score"),
         declare("request_index", "int64", ["candidate"], "request.index"),
     ]
@@ -74,6 +75,7 @@ def test_request_side_of_a_joined_ranker_has_its_own_rows() -> None:
     assert {name: len(values) for name, values in few.items()} == {
         "user_id": REQUEST_COUNT,
         "item_id": 3,
+        "text": 3,
         "score": 3,
         "request_index": 3,
     }

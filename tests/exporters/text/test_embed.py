@@ -17,7 +17,7 @@ from shortlist_exporters.cli import main
 from shortlist_exporters.errors import DataError, SpecError
 from shortlist_exporters.export import verify_bundle
 from shortlist_exporters.inspection import describe
-from shortlist_exporters.text import embed
+from shortlist_exporters.text import items
 from shortlist_exporters.text.embed import embed_texts
 from shortlist_server.bundle.reader import open_bundle
 from shortlist_server.errors import BundleError
@@ -100,9 +100,9 @@ def test_after_a_kill_what_was_embedded_is_not_embedded_again(
     program = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from shortlist_exporters.text import embed\n"
+        "from shortlist_exporters.text import embed, items\n"
         "from shortlist_server.llm.local_embedder import LocalEmbedder\n"
-        "embed.CHUNK = 20\n"
+        "items.CHUNK = 20\n"
         "class Dying(LocalEmbedder):\n"
         "    left = 2\n"
         "    def embed_now(self, texts, **options):\n"
@@ -111,7 +111,7 @@ def test_after_a_kill_what_was_embedded_is_not_embedded_again(
         "                os.kill(os.getpid(), signal.SIGKILL)\n"
         "            self.left -= 1\n"
         "        return super().embed_now(texts, **options)\n"
-        "embed.LocalEmbedder = Dying\n"
+        "items.LocalEmbedder = Dying\n"
         f"embed.embed_texts(Path({str(tiny_bundle)!r}), Path({str(out)!r}), attributes=['title'],\n"
         f"                  embedder=Path({str(embedder)!r}))\n"
     )
@@ -126,8 +126,8 @@ def test_after_a_kill_what_was_embedded_is_not_embedded_again(
             embedded.append(len(texts))
             return super().embed_now(texts, **options)
 
-    monkeypatch.setattr(embed, "CHUNK", 20)
-    monkeypatch.setattr(embed, "LocalEmbedder", Counting)
+    monkeypatch.setattr(items, "CHUNK", 20)
+    monkeypatch.setattr(items, "LocalEmbedder", Counting)
     embed_texts(tiny_bundle, out, attributes=["title"], embedder=embedder)
     assert embedded.count(20) == 1  # the probe of the loading embeds two
     embed_texts(tiny_bundle, tmp_path / "whole", attributes=["title"], embedder=embedder)

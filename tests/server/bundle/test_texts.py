@@ -90,6 +90,56 @@ def test_a_section_that_does_not_agree_is_refused(
     refused(copy, problem)
 
 
+READING = {
+    "name": "text",
+    "dtype": "float32",
+    "shape": ["batch", 16],
+    "source": "text.embedding",
+}
+
+
+def reads(section: str, **changes: Any) -> Callable[[dict[str, Any]], Any]:
+    """Have the first input of a model take the points of texts."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["sections"][section]["model"]["inputs"][0] = READING | changes
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            reads("ranker", shape=["batch", 12]),
+            "ranker: input 'text' from 'text.embedding': expected [batch, 16], the dimension of "
+            "the texts, got ['batch', 12]",
+        ),
+        (
+            reads("query_tower"),
+            "query_tower: input 'text' from 'text.embedding': expected a source of the request",
+        ),
+        (reads("ranker", dtype="float64"), "expected float32 [batch, dimension]"),
+        (reads("ranker", shape=["batch"]), "expected float32 [batch, dimension]"),
+        (
+            reads("ranker", transforms=[{"kind": "length", "maximum": 3}]),
+            "expected float32 [batch, dimension] and no transforms",
+        ),
+    ],
+)
+def test_models_that_read_other_texts_are_refused_by_their_input(
+    copy: Path, change: Callable[[dict[str, Any]], Any], problem: str
+) -> None:
+    edit(copy, change)
+    refused(copy, problem)
+
+
+def test_models_that_read_texts_need_them(copy: Path) -> None:
+    edit(copy, reads("ranker"))
+    edit(copy, lambda document: document["sections"].pop("texts"))
+    refused(copy, "ranker: input 'text' from 'text.embedding': expected a section `texts`")
+
+
 def test_another_embedder_than_the_one_that_embedded_is_refused_by_both_names(
     copy: Path, tmp_path: Path
 ) -> None:

@@ -15,10 +15,10 @@ from shortlist_server.funnel.arrays import Floats
 class Choosy(ItemSchema):
     """The real tower, which makes nothing of some items."""
 
-    def embed(self, items: Sequence[FittedItem], field: str = "items") -> Floats:
+    def embed(self, items: Sequence[FittedItem], texts: Floats, field: str = "items") -> Floats:
         if refused := [item.item_id for item in items if item.item_id.startswith("bad")]:
             raise ModelOutputInvalid(f"{field}: {refused}")
-        return super().embed(items, field)
+        return super().embed(items, texts, field)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def test_each_item_gets_its_vector_or_its_own_error(schema: Choosy, ids: list[st
     fitted = [
         schema.fit(one, {"year": 1990 + place}, "attributes") for place, one in enumerate(ids)
     ]
-    made = schema.embed_each(fitted, [f"items[{place}]" for place in range(len(ids))])
+    texts = schema.stand_ins(fitted)
+    made = schema.embed_each(fitted, texts, [f"items[{place}]" for place in range(len(ids))])
     assert len(made) == len(ids)
     for place, (one, vector) in enumerate(zip(fitted, made, strict=True)):
         if one.item_id.startswith("bad"):
@@ -43,4 +44,4 @@ def test_each_item_gets_its_vector_or_its_own_error(schema: Choosy, ids: list[st
             assert str(vector) == f"items[{place}]: ['{one.item_id}']"
         else:
             assert not isinstance(vector, ShortlistError)
-            assert np.allclose(vector, ItemSchema.embed(schema, [one])[0], atol=1e-6)
+            assert np.allclose(vector, ItemSchema.embed(schema, [one], texts[:1])[0], atol=1e-6)
