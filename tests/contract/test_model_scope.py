@@ -103,6 +103,18 @@ def test_the_order_of_ranking_stands_and_the_answer_says_why(
     assert titles(call(channel, SAVES)) == titles(plain)
 
 
+def test_named_items_are_scored_by_the_bundle(channel: grpc.Channel, stub: LlmStub) -> None:
+    rank = RecommendationServiceStub(channel).Rank
+    named = {"query": request_of().query, "item_ids": ["i1", "i2", "i3"]}
+    plain = rank(pb.RankRequest(**named), **by(SAVES))
+    saved = rank(pb.RankRequest(ranker=types_pb2.RANKER_LLM, **named), **by(SAVES))
+    assert [(item.id, item.score) for item in saved.items] == [
+        (item.id, item.score) for item in plain.items
+    ]
+    assert [one.reason for one in saved.info.degraded] == [NOT_ALLOWED]
+    assert not stub.asked
+
+
 def test_turns_are_answered_without_a_model(channel: grpc.Channel, stub: LlmStub) -> None:
     request = conversation_pb2.ConverseRequest(text="A comedy", limit=3)
     converse = ConversationServiceStub(channel).Converse

@@ -37,8 +37,8 @@ def test_the_demo_plays_to_its_end(tmp_path: Path) -> None:
     assert first_films(words) == {
         "a heist in a dream": "Inception (2010)",
         "ship hits iceberg": "Titanic (1997)",
-        "toys that come to life when nobody is looking": "Toy Story (1995)",
-        "man relives the same day over and over": "Groundhog Day (1993)",
+        "hacker learns the world is a simulation": "The Matrix (1999)",
+        "rat who wants to be a chef in Paris": "Ratatouille (2007)",
     }
     # Found at once, by its text; and by taste alone, of who likes its genres and not of who does
     # not.
