@@ -125,6 +125,8 @@ def test_who_names_the_items_in_another_order_asks_the_same(generation: Generati
     model = Model()
     rate(model, ask_of(generation))
     rate(model, ask_of(generation, ids=IDS[::-1]))
+    # What is of no use is not kept for the second.
+    assert not any(how.pop("usable")({"ratings": []}) for _, how in model.told)
     first, second = model.told
     assert first == second
     assert titles(first[0]["items"]) != [3, 4, 5, 6]
