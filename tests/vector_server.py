@@ -103,7 +103,8 @@ def _write_bundles(folder: Path) -> Path:
 
 def _settings(folder: Path, model: LlmStub) -> str:
     lines = [f"catalog_store = {json.dumps(str(folder / 'catalog.sqlite'))}", "compact_at = 0"]
-    lines.append("[llm]")
+    # No call is refused for having waited: the machine may be busy with other tests.
+    lines += ["wait_ms_max = 60_000", "wait_ms_standing = 60_000", "[llm]"]
     settings = served("openai-compatible", model, price_input_million=1_000)
     lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     return "\n".join([*lines, ""])
