@@ -28,7 +28,7 @@ import text_world
 from altered_funnel import altered
 from conftest import RunningServer
 from conversing import served, understand, word
-from llm_stub import Asked, LlmStub, reverse_handles
+from llm_stub import Asked, LlmStub, rate_by_number, reverse_handles
 from shortlist_server import errors
 from shortlist_server.access.api_keys import entry, make_key
 from shortlist_server.generation import Generation, load_generation
@@ -71,7 +71,7 @@ def vector_servers(folder: Path) -> Iterator[VectorServers]:
     bundle = _write_bundles(folder)
     with contextlib.ExitStack() as running:
         model = running.enter_context(LlmStub())
-        model.rule, model.talk = _understand_or_reverse, word
+        model.rule, model.talk = _think, word
         (folder / "server.toml").write_text(_settings(folder, model))
         arguments = ("--workers", "1", "--config", folder / "server.toml")
         main = running.enter_context(Supervised(folder, *arguments, bundle=bundle))
@@ -110,10 +110,10 @@ def _settings(folder: Path, model: LlmStub) -> str:
     return "\n".join([*lines, ""])
 
 
-def _understand_or_reverse(asked: Asked) -> Any:
+def _think(asked: Asked) -> Any:
     if "candidates" in asked.data:
         return reverse_handles("order")(asked)
-    return understand(asked)
+    return understand(asked) if "text" in asked.data else rate_by_number(asked)
 
 
 def _faulty(generation: Generation) -> Generation:
