@@ -34,7 +34,7 @@ from shortlist_server.access.api_keys import entry, make_key
 from shortlist_server.generation import Generation, load_generation
 from supervised import Supervised, write_bundle
 
-ALL_SCOPES = ["recommend", "admin", "catalog", "debug", "explain"]
+ALL_SCOPES = ["recommend", "rerank", "admin", "catalog", "debug", "explain"]
 RETRY_DELAY_MS = 20
 
 FAULTS: Mapping[str, Callable[[], Exception]] = {
@@ -46,6 +46,7 @@ FAULTS: Mapping[str, Callable[[], Exception]] = {
     "BUNDLE_UNSUPPORTED": lambda: errors.BundleUnsupported("format_version: expected 1, got 2"),
     "PARITY": lambda: errors.ParityError("ranker.rating: expected 1, got 2"),
     "MODEL_SIGNATURE_MISMATCH": lambda: errors.ModelSignatureMismatch("tensor 'user': none"),
+    "NOT_CONFIGURED": lambda: errors.NotConfigured(setting="workers", expected="1 or more"),
     "SWITCH_UNDER_WAY": errors.SwitchUnderWay,
     "CATALOG_UNAVAILABLE": lambda: errors.CatalogUnavailable(
         "the disk is full", retry_delay_ms=RETRY_DELAY_MS
