@@ -28,13 +28,13 @@ import text_world
 from altered_funnel import altered
 from conftest import RunningServer
 from conversing import served, understand, word
-from llm_stub import Asked, LlmStub, reverse_handles
+from llm_stub import Asked, LlmStub, rate_by_number, reverse_handles
 from shortlist_server import errors
 from shortlist_server.access.api_keys import entry, make_key
 from shortlist_server.generation import Generation, load_generation
 from supervised import Supervised, write_bundle
 
-ALL_SCOPES = ["recommend", "admin", "catalog", "debug", "explain"]
+ALL_SCOPES = ["recommend", "rerank", "admin", "catalog", "debug", "explain"]
 RETRY_DELAY_MS = 20
 
 FAULTS: Mapping[str, Callable[[], Exception]] = {
@@ -46,6 +46,7 @@ FAULTS: Mapping[str, Callable[[], Exception]] = {
     "BUNDLE_UNSUPPORTED": lambda: errors.BundleUnsupported("format_version: expected 1, got 2"),
     "PARITY": lambda: errors.ParityError("ranker.rating: expected 1, got 2"),
     "MODEL_SIGNATURE_MISMATCH": lambda: errors.ModelSignatureMismatch("tensor 'user': none"),
+    "NOT_CONFIGURED": lambda: errors.NotConfigured(setting="workers", expected="1 or more"),
     "SWITCH_UNDER_WAY": errors.SwitchUnderWay,
     "CATALOG_UNAVAILABLE": lambda: errors.CatalogUnavailable(
         "the disk is full", retry_delay_ms=RETRY_DELAY_MS
@@ -71,7 +72,7 @@ def vector_servers(folder: Path) -> Iterator[VectorServers]:
     bundle = _write_bundles(folder)
     with contextlib.ExitStack() as running:
         model = running.enter_context(LlmStub())
-        model.rule, model.talk = _understand_or_reverse, word
+        model.rule, model.talk = _think, word
         (folder / "server.toml").write_text(_settings(folder, model))
         arguments = ("--workers", "1", "--config", folder / "server.toml")
         main = running.enter_context(Supervised(folder, *arguments, bundle=bundle))
@@ -103,16 +104,17 @@ def _write_bundles(folder: Path) -> Path:
 
 def _settings(folder: Path, model: LlmStub) -> str:
     lines = [f"catalog_store = {json.dumps(str(folder / 'catalog.sqlite'))}", "compact_at = 0"]
-    lines.append("[llm]")
+    # No call is refused for having waited: the machine may be busy with other tests.
+    lines += ["wait_ms_max = 60_000", "wait_ms_standing = 60_000", "[llm]"]
     settings = served("openai-compatible", model, price_input_million=1_000)
     lines += [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     return "\n".join([*lines, ""])
 
 
-def _understand_or_reverse(asked: Asked) -> Any:
+def _think(asked: Asked) -> Any:
     if "candidates" in asked.data:
         return reverse_handles("order")(asked)
-    return understand(asked)
+    return understand(asked) if "text" in asked.data else rate_by_number(asked)
 
 
 def _faulty(generation: Generation) -> Generation:
