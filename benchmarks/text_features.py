@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared/data", help="both data sets' folder"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each kind (default 1)")
     options = parser.parse_args()
     plots = read_plots(options.data)
     world = split(options.data / "ml-latest-small", plots)
