@@ -10,7 +10,10 @@ cd "$(dirname "$0")"
 find "$out/shortlist" -name '*_pb2*' -delete
 PATH="$(dirname "$python"):$PATH" "$python" -m grpc_tools.protoc --proto_path=. \
   --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
-  shortlist/v1/*.proto
+  --include_source_info --descriptor_set_out="$out/descriptors.bin" shortlist/v1/*.proto
+# The stubs forget the comments, which the OpenAPI description repeats.
+"$python" comments.py < "$out/descriptors.bin" > "$out/shortlist/v1/comments.json"
+rm "$out/descriptors.bin"
 for package in shortlist shortlist/v1; do
   : > "$out/$package/__init__.py"
 done
