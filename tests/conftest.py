@@ -125,6 +125,11 @@ class RunningServer:
         )
         return f"127.0.0.1:{await self._server.start()}"
 
+    @property
+    def http(self) -> str:
+        """The address that answers HTTP."""
+        return f"127.0.0.1:{self._server.http_port}"
+
     def drain(self) -> None:
         self._call(self._server.drain())
 

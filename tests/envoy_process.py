@@ -21,9 +21,9 @@ PROGRAM = Path(sys.executable).parent / "envoy"
 WAIT_S = 30.0
 
 
-def config_for(targets: Sequence[str]) -> dict[str, Any]:
+def config_for(targets: Sequence[str], file: Path = CONFIG) -> dict[str, Any]:
     """The example, but for addresses: it listens on a free port, and these are the replicas."""
-    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["admin"]["address"] = _address("127.0.0.1", 0)
     (listener,) = config["static_resources"]["listeners"]
     listener["address"] = _address("127.0.0.1", 0)

@@ -32,6 +32,7 @@ from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleControl, BundleService
 from shortlist_server.rpc.catalog_service import CatalogService, LabeledCatalog
 from shortlist_server.rpc.generations import Generations
+from shortlist_server.rpc.http.options import HttpOptions
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.rpc.shadow import Shadow
@@ -345,10 +346,21 @@ def build_server(
             certificates=certificates(config),
             access_log=config.access_log,
             channelz=config.channelz,
+            http=_http(config),
         ),
         access=make_access(config, None if shared is None else shared.make_bucket),
         observer=metrics,
         tracer=tracing,
+    )
+
+
+def _http(config: ServerConfig) -> HttpOptions | None:
+    if config.http_listen is None:
+        return None
+    return HttpOptions(
+        listen=config.http_listen,
+        connections_max=config.http_connections_max,
+        cors_origins=tuple((config.http_cors_origins or "").split()),
     )
 
 

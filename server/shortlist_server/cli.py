@@ -39,6 +39,9 @@ then flags; `shortlist-server show-config` prints what they come to. Exit codes:
 users were asked for by prewarm.
 """
 
+FLAGS_TOO = {"http_listen": ("--http",)}
+"""Shorter names of flags."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
@@ -61,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         except ImportError as error:
             raise MissingExtra(feature="the server", extra="server") from error
         parsed = _parser(config.ServerConfig).parse_args(arguments)
-        if parsed.run is _make_key:
+        if parsed.run in (_make_key, _openapi):
             return int(parsed.run(parsed))
         flags = {
             name: value
@@ -106,6 +109,7 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
             default = "required" if field.is_required() else f"default {field.default}"
             command.add_argument(
                 f"--{field_name.replace('_', '-')}",
+                *FLAGS_TOO.get(field_name, ()),
                 metavar="VALUE",
                 help=f"{' '.join((field.description or '').split())} ({default})".replace(
                     "%", "%%"
@@ -114,6 +118,9 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_evaluate_rerank(commands)
     _add_make_key(commands)
+    text = "print the OpenAPI description of the services over HTTP"
+    command = commands.add_parser("openapi", help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=_openapi)
     # For the list of commands alone: they have parsers of their own, see `main`.
     commands.add_parser("health", help="ask a running server for its health")
     commands.add_parser("prewarm", help="have a running server ask its language model beforehand")
@@ -241,6 +248,13 @@ def _make_key(parsed: argparse.Namespace) -> int:
     print(toml)
     # Apart from the entry, so that `>> keys.toml` takes the hash alone. Nothing else keeps it.
     print(key, file=sys.stderr)
+    return 0
+
+
+def _openapi(parsed: argparse.Namespace) -> int:
+    from shortlist_server.rpc.http.openapi import describe
+
+    print(json.dumps(describe(), indent=1, ensure_ascii=False))
     return 0
 
 

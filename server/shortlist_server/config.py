@@ -104,6 +104,19 @@ class ServerConfig(BaseSettings):
     listen: str = "127.0.0.1:8500"
     """Address to listen on, HOST:PORT; port 0 takes a free one. IPv6 as [::1]:8500."""
 
+    http_listen: str | None = None
+    """Address to answer HTTP on, HOST:PORT, by JSON, Connect or gRPC-Web; port 0 takes a free one.
+    None, the default, does not. Needs the extra `http`; see docs/http.md. `--http` is the same.
+    """
+
+    http_cors_origins: str | None = None
+    """Origins of web pages that may call over HTTP, separated by spaces, as `https://shop.example`;
+    `*` is any. None, the default, lets no page of another origin call.
+    """
+
+    http_connections_max: int = Field(default=1_000, ge=1, le=1 << 20)
+    """Most connections at a time over HTTP; a call on one more is answered 503. Only speed."""
+
     tls_certificate_file: Path | None = None
     """PEM file of the certificate that the server shows, and the chain above it; looked at again
     for each new connection. None, the default, speaks plain text.
@@ -318,6 +331,18 @@ class ServerConfig(BaseSettings):
     conversation: ConversationConfig = ConversationConfig()
     """A section: how turns of conversations are answered, see docs/conversation.md."""
 
+    @field_validator("http_cors_origins")
+    @classmethod
+    def _origins(cls, origins: str | None) -> str | None:
+        for origin in (origins or "").split():
+            parts = urlsplit(origin)
+            whole = (
+                parts.scheme in ("http", "https") and origin == f"{parts.scheme}://{parts.netloc}"
+            )
+            if origin != "*" and not (whole and parts.netloc):
+                raise ValueError(f"expected origins like https://shop.example, got {origin!r}")
+        return origins
+
     @field_validator("otel_endpoint")
     @classmethod
     def _collector(cls, endpoint: str | None) -> str | None:
@@ -362,7 +387,7 @@ class ServerConfig(BaseSettings):
             )
         return self.bundle
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("listen", "http_listen", "metrics_listen")
     @classmethod
     def _host_and_port(cls, listen: str | None) -> str | None:
         if listen is None:

@@ -34,6 +34,8 @@ def certificates(config: ServerConfig) -> Certificates | None:
     if certificate is None and key is None and config.tls_client_ca_file is None:
         if not config.allow_plaintext:
             check_plaintext(config.listen)
+            if config.http_listen is not None:
+                check_plaintext(config.http_listen, "http_listen")
         return None
     if certificate is None or key is None:
         missing = "tls_certificate_file" if certificate is None else "tls_key_file"

@@ -17,6 +17,7 @@ Scopes: TypeAlias = tuple[Scope, ...]
 """Any one of them opens a method; none at all: it is open to everybody."""
 
 _RECOMMENDATION = "/shortlist.v1.RecommendationService"
+REFLECTION_METHOD = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 _CHANNELZ = "/grpc.channelz.v1.Channelz"
 METHOD_SCOPES: Mapping[str, Scopes] = {
     f"{_RECOMMENDATION}/Recommend": (Scope.RECOMMEND,),
@@ -40,7 +41,7 @@ METHOD_SCOPES: Mapping[str, Scopes] = {
     "/grpc.health.v1.Health/Check": (),
     "/grpc.health.v1.Health/List": (),
     "/grpc.health.v1.Health/Watch": (),
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": (Scope.REFLECTION,),
+    REFLECTION_METHOD: (Scope.REFLECTION,),
     f"{_CHANNELZ}/GetTopChannels": (Scope.CHANNELZ,),
     f"{_CHANNELZ}/GetServers": (Scope.CHANNELZ,),
     f"{_CHANNELZ}/GetServer": (Scope.CHANNELZ,),

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,10 +30,14 @@ from shortlist_server.rpc.access import Access
 from shortlist_server.rpc.bundle_service import BundleService
 from shortlist_server.rpc.catalog_service import CatalogService
 from shortlist_server.rpc.conversation_service import ConversationService
+from shortlist_server.rpc.http.options import HttpOptions
 from shortlist_server.rpc.interceptors import CallInterceptor, CallObserver, CallTracer
 from shortlist_server.rpc.recommendation_service import RecommendationService
 from shortlist_server.rpc.sockets import close_connections, connection_count, stop_listening
 from shortlist_server.rpc.tls import Certificates
+
+if TYPE_CHECKING:
+    from shortlist_server.rpc.http.front import HttpFront
 
 SERVICE_NAMES = (
     recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"].full_name,
@@ -70,6 +75,8 @@ class ServerOptions:
     """Whether grpc.channelz.v1 is served."""
     connection_age_s: float = math.inf
     """Age at which a connection is given up, its calls finished; clients make another."""
+    http: HttpOptions | None = None
+    """None: nothing is answered over HTTP."""
     share_port: bool = False
     """Whether other processes of this user may listen on the port, too."""
 
@@ -137,7 +144,7 @@ class Server:
         """Register the services; must be called inside the event loop.
 
         Raises:
-            MissingExtra: channelz is asked for, and not installed.
+            MissingExtra: channelz or HTTP is asked for, and not installed.
         """
         self._options = options
         self._calls = CallInterceptor(access, observer, tracer, access_log=options.access_log)
@@ -155,18 +162,50 @@ class Server:
             ],
         )
         self._port = 0
+        self.http_port = 0
+        """Port of HTTP; 0 where there is none."""
         self._health = health.aio.HealthServicer()
-        recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
-            recommendation, self._server
+
+        def add_services(target: Any) -> None:
+            recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(
+                recommendation, target
+            )
+            bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, target)
+            catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, target)
+            conversation_pb2_grpc.add_ConversationServiceServicer_to_server(conversation, target)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, target)
+
+        add_services(self._server)
+        self._http = (
+            None if options.http is None else self._front(options.http, access, add_services)
         )
-        bundle_pb2_grpc.add_BundleServiceServicer_to_server(bundle, self._server)
-        catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, self._server)
-        conversation_pb2_grpc.add_ConversationServiceServicer_to_server(conversation, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME]
         if options.channelz:
             names.append(_add_channelz(self._server))
         reflection.enable_server_reflection(names, self._server)
+
+    def _front(
+        self, http: HttpOptions, access: Access, add_services: Callable[[Any], None]
+    ) -> HttpFront:
+        try:
+            from shortlist_server.rpc.http.calls import Handlers
+            from shortlist_server.rpc.http.front import HttpFront
+        except ImportError as error:
+            raise MissingExtra(feature="http_listen", extra="http") from error
+        handlers = Handlers()
+        add_services(handlers)
+        options = self._options
+        return HttpFront(
+            http,
+            handlers=handlers,
+            calls=self._calls,
+            access=access,
+            message_bytes_max=options.message_bytes_max,
+            keepalive_ms=options.keepalive_ms,
+            keepalive_timeout_ms=options.keepalive_timeout_ms,
+            share_port=options.share_port,
+            certificates=options.certificates,
+        )
 
     async def start(self) -> int:
         """Listen, and turn health to SERVING.
@@ -184,8 +223,12 @@ class Server:
                 f"listen: cannot bind {self._options.listen}: {error}; is another server on this "
                 "port?"
             ) from error
+        if self._http is not None:
+            self.http_port = self._http.bind()
         await self._server.start()
         self._port = port
+        if self._http is not None:
+            await self._http.start()
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port
@@ -206,18 +249,27 @@ class Server:
         stop_listening(self._port)
         # A tenth is how much gRPC varies the age; a client may take a moment to leave.
         patience = self._options.connection_age_s * AGE_VARIES + self._options.drain_s
+        await asyncio.gather(
+            self._left(patience),
+            *(() if self._http is None else (self._http.hand_over(patience),)),
+        )
+        await self._stop()
+
+    async def _left(self, patience_s: float) -> None:
+        """Wait until each connection has been given up, or for so long."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(patience_s):
                 # gRPC tells nobody when a connection ends.
                 while connection_count(self._port):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_S)
-        await self._stop()
 
     async def drain(self) -> None:
         """Turn health to NOT_SERVING, give load balancers time to see it, then let calls in flight
         finish.
         """
         await self._health.enter_graceful_shutdown()
+        if self._http is not None:
+            self._http.closing = True
         await asyncio.sleep(self._options.drain_notice_s)
         await self._calls.drain(self._options.drain_s)
         # Calls that are under way to the handlers now are told so.
@@ -229,4 +281,6 @@ class Server:
         # gRPC's `stop` asks the other side to leave, and ends what it sends before it has heard of
         # that CANCELLED, which nobody retries; a connection that closes is UNAVAILABLE.
         close_connections(self._port)
-        await self._server.stop(REFUSING_S)
+        await asyncio.gather(
+            self._server.stop(REFUSING_S), *(() if self._http is None else (self._http.stop(),))
+        )

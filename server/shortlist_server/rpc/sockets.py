@@ -31,7 +31,7 @@ def stop_listening(port: int) -> None:
     """
     for opened in _sockets(port, listening=True):
         end = time.monotonic() + SETTLE_S_MAX
-        while _accept_queue(opened) and time.monotonic() < end:
+        while accept_queue(opened) and time.monotonic() < end:
             time.sleep(0.0005)
         opened.shutdown(socket.SHUT_RDWR)
 
@@ -52,7 +52,8 @@ def connection_count(port: int) -> int:
     return sum(1 for _ in _sockets(port, listening=False))
 
 
-def _accept_queue(opened: socket.socket) -> int:
+def accept_queue(opened: socket.socket) -> int:
+    """Return how many connections wait at a socket that listens."""
     info = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACCEPT_QUEUE_OFFSET + 4)
     return int(struct.unpack_from("I", info, _ACCEPT_QUEUE_OFFSET)[0])
 

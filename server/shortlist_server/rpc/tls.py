@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import ssl
@@ -61,6 +62,30 @@ class Certificates:
         )
         return credentials
 
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return the same for what speaks TLS by Python's own module.
+
+        Raises:
+            ConfigError: the files cannot be used.
+        """
+        try:
+            signature, context = _signature(self._files), _context(self._files)
+        except (OSError, ValueError) as error:
+            raise ConfigError(_problem(self._files, error)) from error
+        seen, newest = signature, context
+
+        def look(connection: ssl.SSLObject, *_: object) -> None:
+            # Called for each new connection, whether it names a server or not.
+            nonlocal seen, newest
+            with contextlib.suppress(OSError, ValueError):  # `changed` logs them
+                signature = _signature(self._files)
+                if signature != seen:
+                    newest, seen = _context(self._files), signature
+            connection.context = newest
+
+        context.sni_callback = look
+        return context
+
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the new certificates if the files have changed and fit together, else None.
 
@@ -91,11 +116,12 @@ class Certificates:
         return certificates
 
 
-def check_plaintext(listen: str) -> None:
+def check_plaintext(listen: str, field: str = "listen") -> None:
     """Check that an address may be listened on without TLS, nobody having allowed it.
 
     Args:
         listen: HOST:PORT.
+        field: Name of the setting that says so.
 
     Raises:
         ConfigError: other machines could connect to it.
@@ -107,7 +133,7 @@ def check_plaintext(listen: str) -> None:
         loopback = host == "localhost"
     if not loopback:
         raise ConfigError(
-            f"listen: expected a loopback address (127.0.0.1, [::1], localhost) without TLS, got "
+            f"{field}: expected a loopback address (127.0.0.1, [::1], localhost) without TLS, got "
             f"{listen}; set tls_certificate_file and tls_key_file, or allow_plaintext = true where "
             "something else encrypts, or nobody else is on the network"
         )
@@ -120,16 +146,29 @@ def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
         OSError: a file cannot be read; ssl.SSLError: it is no PEM, or they do not fit.
         ValueError: the key has a passphrase.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # Without a function OpenSSL would ask for a passphrase at the terminal.
-    context.load_cert_chain(files.certificate, files.key, password=_no_passphrase)
-    if files.client_ca is not None:
-        context.load_verify_locations(files.client_ca)
+    _context(files)
     configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
         [(files.key.read_bytes(), files.certificate.read_bytes())],
         None if files.client_ca is None else files.client_ca.read_bytes(),
     )
     return configuration
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    """Return a context with the files.
+
+    Raises:
+        OSError: a file cannot be read; ssl.SSLError: it is no PEM, or they do not fit.
+        ValueError: the key has a passphrase.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Without a function OpenSSL would ask for a passphrase at the terminal.
+    context.load_cert_chain(files.certificate, files.key, password=_no_passphrase)
+    if files.client_ca is not None:
+        context.load_verify_locations(files.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _no_passphrase() -> str:

@@ -100,11 +100,12 @@ def _threads() -> list[str]:
     return names
 
 
-def reserve(listen: str) -> tuple[socket.socket, int]:
+def reserve(listen: str, field: str = "listen") -> tuple[socket.socket, int]:
     """Hold a port for processes that will share it; nobody connects to it before one listens.
 
     Args:
         listen: HOST:PORT; port 0 takes a free one.
+        field: Name of the setting that says so.
 
     Returns:
         What holds it, and the port.
@@ -128,6 +129,6 @@ def reserve(listen: str) -> tuple[socket.socket, int]:
         held.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"listen: cannot bind {listen}: {error.strerror}; is another server on this port?"
+            f"{field}: cannot bind {listen}: {error.strerror}; is another server on this port?"
         ) from error
     return held, int(held.getsockname()[1])

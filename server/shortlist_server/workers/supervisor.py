@@ -84,6 +84,11 @@ class Supervisor:
         self._state = ServingState() if config.state_dir is None else read_state(config.state_dir)
         self._source = open_source(config.bundles, config.state_dir)
         self._held, self._port = reserve(config.listen)
+        self._held_for_http = None
+        if config.http_listen is not None:
+            self._held_for_http, port = reserve(config.http_listen, "http_listen")
+            at_port = f"{config.http_listen.rpartition(':')[0]}:{port}"
+            config = config.model_copy(update={"http_listen": at_port})
         self._options = SetOptions(
             config=config,
             port=self._port,
@@ -152,6 +157,8 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         self._held.close()
+        if self._held_for_http is not None:
+            self._held_for_http.close()
         if self._page is not None:
             self._page.close()
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shortlist_server.errors import ShortlistError
+from shortlist_server.errors import MissingExtra, ShortlistError
 from shortlist_server.observability.logs import set_up_logging
 from shortlist_server.workers.link import encoded
 from shortlist_server.workers.process import check_alone, end_with, give_back, standing_back
@@ -86,6 +86,11 @@ def _load(order: dict[str, Any]) -> Loaded:
     from shortlist_server.workers.bundle_folder import describe
 
     config = ServerConfig(**order["config"])
+    if config.http_listen is not None:
+        try:
+            from shortlist_server.rpc.http import front  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra(feature="http_listen", extra="http") from error
     folders = {label: Path(folder) for label, folder in order["folders"].items()}
     generations = serving.load(config, folders)
     described = {

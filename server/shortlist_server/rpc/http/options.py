@@ -1,0 +1,16 @@
+"""How calls over HTTP are taken, apart from what takes them, which is an extra."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """How calls over HTTP are taken."""
+
+    listen: str
+    """HOST:PORT; port 0 takes a free one."""
+    connections_max: int
+    cors_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call; `*` is any."""
