@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 import struct
 from collections.abc import Mapping
@@ -66,6 +67,13 @@ def post(
         return Reply(answer.status, found, answer.read())
     finally:
         made.close()
+
+
+def free_address() -> str:
+    """An address on this machine that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
 
 
 def enveloped(message: bytes, flags: int = 0) -> bytes:

@@ -28,6 +28,7 @@ import text_world
 from altered_funnel import altered
 from conftest import RunningServer
 from conversing import served, understand, word
+from http_calls import free_address
 from llm_stub import Asked, LlmStub, rate_by_number, reverse_handles
 from shortlist_server import errors
 from shortlist_server.access.api_keys import entry, make_key
@@ -60,6 +61,8 @@ class VectorServers:
     """The servers, as they run."""
 
     targets: Mapping[str, str]
+    http: Mapping[str, str]
+    """The same, where they answer HTTP."""
     keys: Mapping[str, str]
     """API keys of `main` by name; `wrong` is one that it does not know."""
 
@@ -74,13 +77,19 @@ def vector_servers(folder: Path) -> Iterator[VectorServers]:
         model = running.enter_context(LlmStub())
         model.rule, model.talk = _think, word
         (folder / "server.toml").write_text(_settings(folder, model))
-        arguments = ("--workers", "1", "--config", folder / "server.toml")
+        address = free_address()
+        settings = ("--workers", "1", "--http", address)
+        arguments = (*settings, "--config", folder / "server.toml")
         main = running.enter_context(Supervised(folder, *arguments, bundle=bundle))
         generation = load_generation(bundle)
         running.callback(generation.close)
-        faulty = RunningServer(bundle, _faulty(generation))
+        faulty = RunningServer(bundle, _faulty(generation), http_listen="127.0.0.1:0")
         running.callback(faulty.stop)
-        yield VectorServers({"main": main.target, "faulty": faulty.target}, keys)
+        yield VectorServers(
+            targets={"main": main.target, "faulty": faulty.target},
+            http={"main": address, "faulty": faulty.http},
+            keys=keys,
+        )
 
 
 def _write_keys(folder: Path, keys: Mapping[str, str]) -> None:

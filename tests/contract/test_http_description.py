@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import schemathesis
 from http_calls import enveloped, messages, post
@@ -23,6 +24,7 @@ from shortlist_server.rpc.http.openapi import STREAM_TYPE, describe
 
 DESCRIPTION = describe()
 SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
+USER = {"user": {"id": "u1"}}
 EXAMPLES = 15
 """Of each method, that fit the description and that do not."""
 
@@ -83,6 +85,35 @@ def test_command_and_server_give_the_same(address: str) -> None:
     assert served.headers["content-type"] == "application/json"
 
 
+def conforms(path: str, answer: Any) -> None:
+    """Check an answer against the description."""
+    (answered,) = DESCRIPTION["paths"][path]["post"]["responses"]["200"]["content"].values()
+    schema = answered["schema"] | {"components": DESCRIPTION["components"]}
+    jsonschema.Draft202012Validator(schema).validate(answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("RecommendationService/Recommend", {"query": USER, "explain": True, "debug": True}),
+        ("RecommendationService/Retrieve", {"query": USER, "attributes": ["*"]}),
+        ("RecommendationService/Rank", {"query": USER, "itemIds": ["i1", "ghost"]}),
+        ("RecommendationService/FindSimilarItems", {"itemId": "i1"}),
+        ("CatalogService/GetItem", {"itemId": "i1", "withVector": True}),
+        ("CatalogService/GetCatalogStats", {}),
+        ("CatalogService/UpsertItems", {"items": [{"id": "new", "vector": {"values": [1] * 8}}]}),
+        ("BundleService/GetActiveBundle", {}),
+    ],
+)
+def test_answers_are_as_described(address: str, name: str, body: Any) -> None:
+    path = f"/shortlist.v1.{name}"
+    reply = post(address, path, body)
+    assert reply.status == 200
+    conforms(path, reply.json)
+    with pytest.raises(jsonschema.ValidationError):
+        conforms(path, reply.json | {"unheard": 1})
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("path", DESCRIPTION["paths"])
 def test_no_request_ends_in_a_fault_of_the_server(
@@ -123,6 +154,6 @@ def test_no_request_ends_in_a_fault_of_the_server(
         assert reply.status < 500
         assert error.get("code") not in ("internal", "unknown"), error
         if reply.status == 200 and not stream:
-            operation.responses["200"].validate(reply.json)
+            conforms(path, reply.json)
 
     call()

@@ -6,13 +6,13 @@ import importlib.util
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from http_calls import free_address
 from serving_process import ServingProcess
 from shortlist_exporters.export import export_bundle
 from shortlist_server.rpc.http.front import BODY_S_MAX, IDLE_S
@@ -47,9 +47,7 @@ def films() -> Any:
 )
 def test_commands_print_what_the_page_says(tmp_path: Path) -> None:
     export_bundle(films().write_spec(tmp_path / "spec"), tmp_path / "bundle", version="1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = free_address()
     (serve, _), *rest = commands()
     assert serve.startswith("shortlist-server serve ")
     assert serve.endswith(f" --http {ADDRESS}")

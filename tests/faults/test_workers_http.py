@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_calls import post
+from http_calls import free_address, post
 from supervised import Supervised, until, write_bundle
 
 RECOMMEND = "/shortlist.v1.RecommendationService/Recommend"
+PATIENT = ("--wait-ms-max", "60000", "--wait-ms-standing", "60000")
+"""No call is refused for having waited: the machine may be busy with other tests."""
 BODY = {"query": {"user": {"id": "u1"}}, "limit": 3}
 
 
@@ -26,12 +28,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for version, seed in (("1", 1), ("2", 2)):
         write_bundle(root, version, seed)
     return root
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class Caller(threading.Thread):
@@ -68,8 +64,8 @@ class Caller(threading.Thread):
 
 
 def test_workers_answer_http_through_a_switch_and_end_when_told(bundles: Path) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    flags = ("--workers", "2", "--http", address)
+    address = free_address()
+    flags = ("--workers", "2", "--http", address, *PATIENT)
     with Supervised(bundles.parent, *flags, bundle=bundles / "1") as server:
         key = dict(server.metadata)["authorization"]
         callers = [Caller(address, key) for _ in range(4)]
