@@ -52,6 +52,9 @@ FAULTS: Mapping[str, Callable[[], Exception]] = {
     "CATALOG_UNAVAILABLE": lambda: errors.CatalogUnavailable(
         "the disk is full", retry_delay_ms=RETRY_DELAY_MS
     ),
+    "TEXT_EMBEDDER_UNAVAILABLE": lambda: errors.TextEmbedderUnavailable(
+        problem="LLM_BREAKER_OPEN", retry_delay_ms=RETRY_DELAY_MS
+    ),
 }
 """What the server cannot be brought to say by a request alone."""
 

@@ -167,6 +167,7 @@ class VectorsTest {
       case ERROR_REASON_RATE_LIMITED -> ShortlistException.RateLimited.class;
       case ERROR_REASON_SHUTTING_DOWN,
           ERROR_REASON_CATALOG_UNAVAILABLE,
+          ERROR_REASON_TEXT_EMBEDDER_UNAVAILABLE,
           ERROR_REASON_REVISION_NOT_REACHED ->
           ShortlistException.Unavailable.class;
       case ERROR_REASON_API_KEY_MISSING, ERROR_REASON_API_KEY_INVALID ->
