@@ -221,13 +221,13 @@ def test_without_an_embedder_an_item_is_to_the_models_one_without_a_text(
 class Service:
     """The tiny embedder as if it were far away."""
 
-    identity, dimension = "service/tiny", reading_world.WIDTH
+    identity, dimension, space, waits = "service/tiny", reading_world.WIDTH, None, True
 
     def __init__(self, folder: Path) -> None:
         self._local = LocalEmbedder(folder)
 
-    async def embed(self, texts: Any, *, kind: Any, deadline_s: float) -> Any:
-        return await self._local.embed(texts, kind=kind, deadline_s=deadline_s)
+    def embed_now(self, texts: Any, *, kind: Any, deadline_s: float) -> Any:
+        return self._local.embed_now(texts, kind=kind, deadline_s=deadline_s)
 
 
 def test_a_service_embeds_what_the_models_read(bundle: Path, tmp_path: Path) -> None:

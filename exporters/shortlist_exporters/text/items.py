@@ -104,7 +104,7 @@ def embed_items(
         return EmbeddedTexts(
             attributes=tuple(attributes),
             points=points,
-            identity=loaded.identity,
+            identity=loaded.identity if isinstance(embedder, Path) else embedder.identity,
             embedder=embedder if isinstance(embedder, Path) else None,
             service=None if isinstance(embedder, Path) else embedder.space.model_dump(mode="json"),
         )

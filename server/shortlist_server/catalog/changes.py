@@ -299,7 +299,8 @@ class ChangedItems:
         texts = self.schema.texts
         if texts is None:
             return np.zeros((len(items), 0), np.float32)
-        if texts.later:
+        # What the models read has to be there before they are asked.
+        if texts.later and not self.schema.reads_texts:
             for item, revision in zip(items, revisions, strict=True):
                 if item.text:
                     self.pending.add(
