@@ -33,6 +33,8 @@ _SERVICE_CONFIG = json.dumps(
         # everything to one.
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
+            # A second one would roll back the first.
+            {"name": [{"service": "shortlist.v1.BundleService", "method": "RollBackBundle"}]},
             {
                 "name": [{}],
                 "retryPolicy": {
@@ -40,8 +42,9 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.03s",
                     "maxBackoff": "0.3s",
                     "backoffMultiplier": 3,
-                    # Every call only reads, so all could be repeated. But repeating what was too
-                    # busy or too late adds load where there is too much of it already.
+                    # All others could be repeated, for they read, or do the same again. But
+                    # repeating what was too busy or too late adds load where there is too much of
+                    # it already.
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
