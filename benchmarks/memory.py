@@ -243,7 +243,10 @@ def processes(pid: int) -> dict[str, int]:
 
 
 def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except FileNotFoundError:  # it has ended meanwhile
+        return []
     return [int(child) for child in text.split()]
 
 

@@ -47,7 +47,7 @@ _SERVICE_CONFIG = json.dumps(
                     # it already.
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
-            }
+            },
         ],
     }
 )

@@ -92,9 +92,7 @@ def test_nothing_else_is_retried(
     assert len(fake_server.received) == 1
 
 
-def test_a_roll_back_is_made_once(
-    ask: Ask, fake_server: FakeServer, failure: MakeFailure
-) -> None:
+def test_a_roll_back_is_made_once(ask: Ask, fake_server: FakeServer, failure: MakeFailure) -> None:
     fake_server.script(*[failure(Code.UNAVAILABLE)] * 2)
     with pytest.raises(Unavailable):
         ask("roll_back_bundle", timeout_s=5)
