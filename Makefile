@@ -65,8 +65,8 @@ test-gemini-legacy: $(VENV)-gemini-legacy/.installed ## Run the tests of gemini-
 	$(VENV)-gemini-legacy/bin/pytest tests/contract/test_recommendation.py tests/contract/test_error_table.py \
 	  tests/clients/python --ignore tests/clients/python/cli/test_program.py
 
-test-faults: $(VENV)/.installed ## Run tests/faults in full (damaged bundles, random requests, kills): minutes, where make test takes seconds for it.
-	SHORTLIST_FAULTS=full $(BIN)/pytest -s tests/faults
+test-faults: $(VENV)/.installed ## Run tests/faults in full (kills, switches, damaged bundles, random requests), and the matrix of access: some twenty minutes.
+	SHORTLIST_FAULTS=full $(BIN)/pytest -s tests/faults tests/contract/test_access.py
 
 bench: $(VENV)/.installed ## Measure stages, latency and throughput; writes benchmarks/results and docs/benchmarks.md.
 	@test -d build/demo/bundle || $(MAKE) demo

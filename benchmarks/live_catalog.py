@@ -110,17 +110,25 @@ class Writer:
     """Writes items at a rate, and looks for what was acknowledged on all connections."""
 
     def __init__(
-        self, channels: list[grpc.aio.Channel], items_per_second: int, *, embedded: bool
+        self,
+        channels: list[grpc.aio.Channel],
+        items_per_second: int,
+        *,
+        embedded: bool,
+        items: int = ITEMS,
     ) -> None:
-        """Take the connections, the rate, and whether the server is to embed the items."""
+        """Take the connections, the rate, whether the server is to embed the items, and how many
+        the bundle has.
+        """
         self.catalogs: list[Any] = [
             catalog_pb2_grpc.CatalogServiceStub(channel) for channel in channels
         ]
         self.stopped = False
         self._period = CALL_ITEMS / items_per_second
         self._embedded = embedded
+        self._items_count = items
         self._draw = np.random.default_rng(5)
-        self._new_count = 0
+        self.new_count = 0
         self._awaited: dict[int, float] = {}
         """When each revision was acknowledged that has not been seen everywhere."""
         self._visible_ms: list[float] = []
@@ -143,6 +151,8 @@ class Writer:
         spent = time.perf_counter() - begin
         await watching
         return {
+            "calls": len(acknowledged),
+            "calls_seen": len(self._visible_ms),
             "items_per_second": len(acknowledged) * CALL_ITEMS / spent,
             "acknowledged_ms": {**percentiles(acknowledged), "max": max(acknowledged)},
             "visible_after_ms": {**percentiles(self._visible_ms), "max": max(self._visible_ms)},
@@ -151,10 +161,10 @@ class Writer:
     def _items(self) -> catalog_pb2.UpsertItemsRequest:
         """Return items of which every other is new."""
         request = catalog_pb2.UpsertItemsRequest()
-        old = self._draw.choice(ITEMS, CALL_ITEMS // 2, replace=False)
+        old = self._draw.choice(self._items_count, CALL_ITEMS // 2, replace=False)
         ids = [f"item-{number}" for number in old]
-        ids += [f"new-{self._new_count + place}" for place in range(CALL_ITEMS // 2)]
-        self._new_count += CALL_ITEMS // 2
+        ids += [f"new-{self.new_count + place}" for place in range(CALL_ITEMS // 2)]
+        self.new_count += CALL_ITEMS // 2
         for item_id in ids:
             item = request.items.add(id=item_id)
             if self._embedded:
