@@ -25,7 +25,7 @@ from shortlist_exporters.export import export_bundle
 from shortlist_server.access.api_keys import entry, make_key
 
 USERS = [f"u{number}" for number in range(tiny_world.USER_COUNT)]
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 Answer = tuple[tuple[str, float], ...]
 """Items and their scores, to five digits."""

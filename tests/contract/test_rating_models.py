@@ -268,7 +268,12 @@ def test_debug_says_whose_word_was_asked_for(world: World) -> None:
             "51 ids",
         ),
         ({"ranker": 9}, "ranker", "a value of Ranker", "9"),
-        ({"llm_timeout": Duration()}, "llm_timeout", "more than 0", "0 s"),
+        (
+            {"llm_timeout": Duration()},
+            "llm_timeout",
+            "more than 0, at most 315576000000 s",
+            "0 s",
+        ),
         (
             {"llm_timeout": Duration(seconds=1, nanos=-1)},
             "llm_timeout.nanos",

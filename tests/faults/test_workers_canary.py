@@ -40,13 +40,19 @@ def serve(folder: Path, *arguments: str | Path) -> Supervised:
 
 
 def labels(server: Supervised) -> dict[str, str]:
-    """Version by label, as a new connection is told."""
-    active = server.admin("GetActiveBundle", pb.GetActiveBundleRequest())
-    found = {"stable": active.bundle.id.version}
-    found |= {other.label: other.bundle.id.version for other in active.others}
-    entries = server.admin("ListBundles", pb.ListBundlesRequest()).bundles
-    assert {label: one.id.version for one in entries for label in one.labels} == found
-    assert all(one.active == bool(one.labels) for one in entries)
+    """Version by label, as new connections are told, once no worker of before takes them."""
+    found: dict[str, str] = {}
+
+    def is_told() -> bool:
+        active = server.admin("GetActiveBundle", pb.GetActiveBundleRequest())
+        found.clear()
+        found["stable"] = active.bundle.id.version
+        found.update({other.label: other.bundle.id.version for other in active.others})
+        entries = server.admin("ListBundles", pb.ListBundlesRequest()).bundles
+        assert all(one.active == bool(one.labels) for one in entries)
+        return {label: one.id.version for one in entries for label in one.labels} == found
+
+    until(is_told, "a worker that has the bundles that serve")
     return found
 
 

@@ -18,7 +18,14 @@ def test_split_form_equals_the_concatenated_one(tensorflow: Any, small_dataset: 
     user = id_features("user", users["id"]) + column_features("user", users)
     item = id_features("item", items["id"]) + column_features("item", items)
     model = RankingModel(
-        user.inputs, item.inputs, dimension=8, hidden=(16, 8), id_dropout=0.5, rating_mean=3.5
+        user.inputs,
+        item.inputs,
+        dimension=8,
+        hidden=(16, 8),
+        id_dropout=0.5,
+        item_id_dropout=0.5,
+        text_dropout=0.1,
+        rating_mean=3.5,
     )
     of_user, of_item = user.tensors(users), item.tensors(items)
     generator = np.random.default_rng(5)
