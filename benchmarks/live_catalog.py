@@ -124,6 +124,7 @@ class Writer:
             catalog_pb2_grpc.CatalogServiceStub(channel) for channel in channels
         ]
         self.stopped = False
+        self._all_written = False
         self._period = CALL_ITEMS / items_per_second
         self._embedded = embedded
         self._items_count = items
@@ -149,6 +150,8 @@ class Writer:
             due += self._period
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
         spent = time.perf_counter() - begin
+        # Not when it is told to stop: a call may be under way then.
+        self._all_written = True
         await watching
         return {
             "calls": len(acknowledged),
@@ -175,7 +178,7 @@ class Writer:
         return request
 
     async def _watch(self) -> None:
-        while not self.stopped or self._awaited:
+        while not self._all_written or self._awaited:
             await asyncio.sleep(POLL_S)
             answers = await asyncio.gather(
                 *(catalog.GetCatalogStats(STATS, timeout=TIMEOUT_S) for catalog in self.catalogs)
