@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from shortlist_server.access.token_bucket import TokenBucket
 from shortlist_server.errors import ConfigError
+from shortlist_server.file_watch import FileWatch
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ KEYS_MAX = 1_000
 """Most keys of a file. Each call compares with all of them: about 0.05 µs for each."""
 NAME_CHARACTERS_MAX = 64
 REQUESTS_PER_SECOND_MAX = 1_000_000
-LOOK_S = 1.0
-"""Least time between two looks at whether the file has changed."""
 
 _KEY = re.compile(r"sl_[A-Za-z0-9_-]{43}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -126,10 +125,8 @@ class KeyStore:
             ConfigError: the file cannot be read, or an entry is wrong; the message names both.
         """
         self._file = file
-        self._now = now
         self._make_bucket = make_bucket or _own_bucket
-        self._looked_at = now()
-        self._seen = _signature(file)
+        self._watch = FileWatch(file, now=now)
         self._keys = read_keys(file, make_bucket=self._make_bucket)
 
     def find(self, key: str) -> ApiKey | None:
@@ -152,14 +149,8 @@ class KeyStore:
 
     def _look(self) -> None:
         """Read the file again if it has changed; a broken one changes nothing."""
-        now = self._now()
-        if now - self._looked_at < LOOK_S:
+        if not self._watch.changed():
             return
-        self._looked_at = now
-        signature = _signature(self._file)
-        if signature == self._seen:
-            return
-        self._seen = signature
         try:
             self._keys = read_keys(self._file, self._keys, self._make_bucket)
         except ConfigError as error:
@@ -286,12 +277,3 @@ def _shown(value: object) -> str:
     """Return a value as errors show it: never a key that was put into the file by mistake."""
     text = repr(value)
     return "what looks like a key itself" if _KEY.search(text) else text
-
-
-def _signature(file: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does; None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -8,14 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shortlist_server.file_watch import FileWatch
 from shortlist_server.llm.lift_report import ArmLift, LiftReportInvalid, read_report
 
 logger = logging.getLogger(__name__)
-
-LOOK_S = 1.0
-"""Least time between two looks at whether the file has changed."""
-
-_Signature = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +37,12 @@ class LiftSwitch:
             OSError: it is there, and cannot be read.
         """
         self._options = options
-        self._now = now
-        self._looked_at = now()
-        self._seen = _signature(options.file)
+        self._watch = FileWatch(options.file, now=now)
         self._off: Mapping[tuple[str, str], ArmLift] = {}
-        if self._seen is None:
-            logger.info("rerank.lift_report: %s is not there yet", options.file)
-        else:
+        if self._watch.is_there:
             self._take(read_report(options.file))
+        else:
+            logger.info("rerank.lift_report: %s is not there yet", options.file)
 
     def off(self, model: str, prompt: str) -> ArmLift | None:
         """Return why an arm is switched off; None where it is not."""
@@ -63,15 +57,9 @@ class LiftSwitch:
 
     def _look(self) -> None:
         """Read the file again if it has changed; a broken one changes nothing."""
-        now = self._now()
-        if now - self._looked_at < LOOK_S:
+        if not self._watch.changed():
             return
-        self._looked_at = now
-        signature = _signature(self._options.file)
-        if signature == self._seen:
-            return
-        self._seen = signature
-        if signature is None:
+        if not self._watch.is_there:
             self._take({})
             return
         try:
@@ -110,12 +98,3 @@ def why(arm: ArmLift) -> str:
         f"NDCG@{arm.k} {arm.lift:+.4f} ({arm.lift_low:+.4f}..{arm.lift_high:+.4f} at "
         f"{arm.confidence:g}) by {arm.request_count:,} requests of {arm.user_count:,} users"
     )
-
-
-def _signature(file: Path) -> _Signature:
-    """Return what changes when a file does; None where there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino

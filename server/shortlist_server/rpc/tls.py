@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 import grpc
 
+from shortlist_server import file_watch
 from shortlist_server.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-Signature: TypeAlias = tuple[tuple[int, int, int], ...]
+Signatures: TypeAlias = tuple[file_watch.Signature, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Certificates:
         """
         self._files = files
         try:
-            self._seen: Signature | None = _signature(files)
+            self._seen: Signatures | None = _signatures(files)
             self._first = _load(files)
         except (OSError, ValueError) as error:
             raise ConfigError(_problem(files, error)) from error
@@ -69,7 +70,7 @@ class Certificates:
             ConfigError: the files cannot be used.
         """
         try:
-            signature, context = _signature(self._files), _context(self._files)
+            signature, context = _signatures(self._files), _context(self._files)
         except (OSError, ValueError) as error:
             raise ConfigError(_problem(self._files, error)) from error
         seen, newest = signature, context
@@ -78,7 +79,7 @@ class Certificates:
             # Called for each new connection, whether it names a server or not.
             nonlocal seen, newest
             with contextlib.suppress(OSError, ValueError):  # `changed` logs them
-                signature = _signature(self._files)
+                signature = _signatures(self._files)
                 if signature != seen:
                     newest, seen = _context(self._files), signature
             connection.context = newest
@@ -94,7 +95,7 @@ class Certificates:
         logged once.
         """
         try:
-            signature = _signature(self._files)
+            signature = _signatures(self._files)
         except OSError as error:
             if self._seen is not None:
                 logger.warning("the old certificates stay: %s", _problem(self._files, error))
@@ -105,7 +106,7 @@ class Certificates:
         self._seen = signature
         try:
             certificates = _load(self._files)
-            written_meanwhile = _signature(self._files) != signature
+            written_meanwhile = _signatures(self._files) != signature
         except (OSError, ValueError) as error:
             logger.warning("the old certificates stay: %s", _problem(self._files, error))
             return None
@@ -175,10 +176,9 @@ def _no_passphrase() -> str:
     raise ValueError("expected a private key without a passphrase")
 
 
-def _signature(files: TlsFiles) -> Signature:
+def _signatures(files: TlsFiles) -> Signatures:
     """Return what changes when one of the files does."""
-    statuses = [file.stat() for file in files.all]
-    return tuple((status.st_mtime_ns, status.st_size, status.st_ino) for status in statuses)
+    return tuple(map(file_watch.signature, files.all))
 
 
 def _problem(files: TlsFiles, error: Exception) -> str:
