@@ -13,6 +13,7 @@ import numpy as np
 from shortlist_server.bundle.sections import ServiceEmbedder
 from shortlist_server.funnel.arrays import Floats
 from shortlist_server.llm.language_model import LlmInvalidOutput, LlmTimeout, LlmUnavailable
+from shortlist_server.llm.loop_thread import LoopThread
 from shortlist_server.llm.observer import LlmObserver
 from shortlist_server.llm.provider import EmbeddingProvider
 
@@ -49,8 +50,7 @@ class EmbeddingService:
         self.dimension = dimension
         self.space = space
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: LoopThread | None = None
         self._embedder: EmbeddingProvider | None = None
         self._closed = False
 
@@ -97,10 +97,9 @@ class EmbeddingService:
         """End the event loop, if there is one; what is under way is given up, and raises."""
         with self._lock:
             self._closed = True
-            loop, self._loop = self._loop, None
-        if loop is not None and self._thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
 
     def _units(self, points: Floats, count: int) -> Floats:
         if points.shape != (count, self.dimension) or not np.isfinite(points).all():
@@ -120,35 +119,11 @@ class EmbeddingService:
         with self._lock:
             if self._closed:
                 raise self._is_closed()
-            if self._loop is None or self._embedder is None:
-                self._loop, self._embedder = self._begun(observer)
-            return self._loop, self._embedder
-
-    def _begun(
-        self, observer: LlmObserver | None
-    ) -> tuple[asyncio.AbstractEventLoop, EmbeddingProvider]:
-        loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._run, args=(loop,), name="text-embedder", daemon=True
-        )
-        self._thread.start()
-
-        async def made() -> EmbeddingProvider:
-            return self._make(observer)
-
-        try:
-            return loop, asyncio.run_coroutine_threadsafe(made(), loop).result()
-        except BaseException:
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            raise
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            loop.run_forever()
-            loop.run_until_complete(self._end_all())
-        finally:
-            loop.close()
+            if self._thread is None or self._embedder is None:
+                thread = LoopThread("text-embedder", at_end=self._end_all)
+                self._embedder = thread.made(lambda: self._make(observer))
+                self._thread = thread
+            return self._thread.loop, self._embedder
 
     async def _end_all(self) -> None:
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]

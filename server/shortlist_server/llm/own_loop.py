@@ -5,12 +5,12 @@ for one call holds up neither the deadlines of others nor the requests beside th
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from shortlist_server.llm.language_model import Completion, Message, TokenUsage
+from shortlist_server.llm.loop_thread import LoopThread
 from shortlist_server.llm.provider import Provider
 
 T = TypeVar("T")
@@ -29,18 +29,9 @@ class OwnLoopProvider:
         Args:
             make: Makes the provider. What it raises is raised.
         """
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="language-model", daemon=True)
-        self._thread.start()
-
-        async def made() -> Provider:
-            return make()
-
-        try:
-            self._provider = asyncio.run_coroutine_threadsafe(made(), self._loop).result()
-        except BaseException:
-            self._stop()
-            raise
+        self._thread = LoopThread("language-model")
+        self._loop = self._thread.loop
+        self._provider = self._thread.made(make)
 
     @property
     def identity(self) -> str:
@@ -102,7 +93,7 @@ class OwnLoopProvider:
         try:
             await self._there(self._provider.close)
         finally:
-            self._stop()
+            self._thread.stop()
 
     async def _there(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Await work in the other loop, until it has ended.
@@ -137,13 +128,3 @@ class OwnLoopProvider:
                 task.exception()  # nobody is left to take it
             raise asyncio.CancelledError
         return task.result()
-
-    def _run(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
