@@ -56,6 +56,11 @@ class Link:
         reader, writer = await asyncio.open_unix_connection(sock=end, limit=LINE_BYTES_MAX)
         return cls(reader, writer, methods)
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether the other side waits for an answer."""
+        return bool(self._answering)
+
     async def call(self, method: str, **arguments: Any) -> Any:
         """Ask the other side, and return its answer.
 

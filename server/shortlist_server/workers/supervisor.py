@@ -271,7 +271,7 @@ class Supervisor:
         """
         if self._draining is None or self._draining.done():
             return
-        if self._leaving is not None and self._leaving.asking:
+        if self._leaving is not None and self._leaving.is_asking:
             raise SwitchUnderWay
         await self._draining
 

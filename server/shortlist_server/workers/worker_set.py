@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,6 @@ class WorkerSet:
         """`folder` that the stable bundle's items are from, and their `revision`; see
         `zygote.Loaded`.
         """
-        self.asking = 0
-        """Calls of its workers that the supervisor has not answered."""
         self._listening = False
         self._ending = False
         self._zygote_gone = False
@@ -104,6 +102,11 @@ class WorkerSet:
     def bundle(self) -> dict[str, Any]:
         """The stable one of them."""
         return self.bundles[BundleLabel.STABLE]
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether one of its workers waits for an answer of the supervisor."""
+        return any(worker.link.is_answering for worker in self.workers.values())
 
     def __str__(self) -> str:
         return ", ".join(
@@ -267,24 +270,13 @@ class WorkerSet:
         """Have the zygote fork a worker."""
         assert self._control is not None
         ours, theirs = socket.socketpair()
-        methods = {name: self._counted(one) for name, one in self._options.methods.items()}
-        link = await Link.over(ours, methods)
+        link = await Link.over(ours, self._options.methods)
         with theirs:
             message = json.dumps({"fork": slot}).encode()
             socket.send_fds(self._control, [message], [theirs.fileno()])
         running = asyncio.create_task(link.run())
         worker = self.workers[slot] = Worker(slot=slot, link=link, running=running)
         self._begin(self._watch(worker))
-
-    def _counted(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def call(**arguments: Any) -> Any:
-            self.asking += 1
-            try:
-                return await method(**arguments)
-            finally:
-                self.asking -= 1
-
-        return call
 
     async def _watch(self, worker: Worker) -> None:
         """Start a worker again that ends unasked."""
