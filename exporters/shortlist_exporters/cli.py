@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from shortlist_exporters.cli_text import add_build_embedder, add_text_options, embedded_items
-from shortlist_exporters.text.command import add_embed_text
+from shortlist_exporters.cli_text import add_text_options, embedded_items
+from shortlist_exporters.text.command import add_build_embedder, add_embed_text
 
 EXAMPLES = """examples:
   shortlist-export train --recipe two-tower --data ml-100k --out build/trained

@@ -1,4 +1,4 @@
-"""What of the `shortlist-export` command is about texts."""
+"""What of the command `shortlist-export train` is about texts."""
 
 from __future__ import annotations
 
@@ -74,52 +74,3 @@ def embedded_items(parsed: argparse.Namespace, dataset: Dataset) -> Iterator[Emb
         types={field.name: str(field.type) for field in dataset.items.schema},
     )
     shutil.rmtree(kept, ignore_errors=True)
-
-
-def add_build_embedder(commands: Any) -> None:
-    """Add `build-embedder`."""
-    command = commands.add_parser(
-        "build-embedder",
-        help="make a local text embedder of a sentence model",
-        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
-        "without a training framework, and prints the embedder's identity. See "
-        "docs/text-search.md.",
-    )
-    command.set_defaults(run=_build_embedder)
-    command.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
-        "them",
-    )
-    command.add_argument(
-        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
-    )
-    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
-    command.add_argument(
-        "--token-count",
-        type=int,
-        metavar="N",
-        help="tokens of a text, the rest is cut off; default what FOLDER says",
-    )
-    command.add_argument(
-        "--int8",
-        action="store_true",
-        help="multiply integers of 8 bits: faster, and somewhat other points",
-    )
-
-
-def _build_embedder(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.text.embedder import build_embedder
-
-    print(
-        build_embedder(
-            parsed.folder,
-            parsed.out,
-            name=parsed.name,
-            token_count_max=parsed.token_count,
-            int8=parsed.int8,
-        )
-    )
-    return 0

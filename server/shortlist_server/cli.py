@@ -131,9 +131,7 @@ def _add_replay(commands: Any) -> None:
     text = "answer logged requests again, and compare the answers"
     command = commands.add_parser("replay", help=text, description=text.capitalize() + ".")
     command.set_defaults(run=_replay)
-    command.add_argument(
-        "log", type=Path, metavar="LOG", help="the folder that was `request_log`, or one file of it"
-    )
+    _add_log(command)
     command.add_argument(
         "--bundle",
         dest="replayed",
@@ -142,9 +140,6 @@ def _add_replay(commands: Any) -> None:
         required=True,
         metavar="FOLDER",
         help="a bundle to answer with; a second one is compared with the first",
-    )
-    command.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with the settings of the server"
     )
     command.add_argument(
         "--limit", type=_count, metavar="N", help="replay the first N requests only"
@@ -156,12 +151,6 @@ def _add_replay(commands: Any) -> None:
         metavar="N",
         help="requests to describe one by one that are not identical (default 10)",
     )
-    command.add_argument(
-        "--salt-file",
-        type=Path,
-        metavar="FILE",
-        help="the secret of a log written with `request_log_users = hash`",
-    )
     command.add_argument("--json", action="store_true", help="print the report as JSON")
     command.add_argument(
         "--fail-on",
@@ -170,18 +159,29 @@ def _add_replay(commands: Any) -> None:
     )
 
 
-def _add_evaluate_rerank(commands: Any) -> None:
-    text = "measure by logged requests what a language model's orders changed"
-    command = commands.add_parser("evaluate-rerank", help=text, description=text.capitalize() + ".")
-    command.set_defaults(run=_evaluate_rerank)
+def _add_log(command: Any) -> None:
+    """Add the log that a command reads, and what it is read with."""
     command.add_argument(
         "log", type=Path, metavar="LOG", help="the folder that was `request_log`, or one file of it"
     )
     command.add_argument(
-        "--bundle", type=Path, metavar="FOLDER", help="the bundle that answered them"
+        "--config", type=Path, metavar="FILE", help="a TOML file with the settings of the server"
     )
     command.add_argument(
-        "--config", type=Path, metavar="FILE", help="a TOML file with the settings of the server"
+        "--salt-file",
+        type=Path,
+        metavar="FILE",
+        help="the secret of a log written with `request_log_users = hash`",
+    )
+
+
+def _add_evaluate_rerank(commands: Any) -> None:
+    text = "measure by logged requests what a language model's orders changed"
+    command = commands.add_parser("evaluate-rerank", help=text, description=text.capitalize() + ".")
+    command.set_defaults(run=_evaluate_rerank)
+    _add_log(command)
+    command.add_argument(
+        "--bundle", type=Path, metavar="FOLDER", help="the bundle that answered them"
     )
     command.add_argument(
         "--next",
@@ -195,12 +195,6 @@ def _add_evaluate_rerank(commands: Any) -> None:
     )
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="where the report goes: `rerank.lift_report`"
-    )
-    command.add_argument(
-        "--salt-file",
-        type=Path,
-        metavar="FILE",
-        help="the secret of a log written with `request_log_users = hash`",
     )
     command.add_argument("--json", action="store_true", help="print what was measured as JSON")
 

@@ -8,7 +8,7 @@ import sys
 import grpc
 
 from shortlist_server.errors import MissingExtra, ShortlistError
-from shortlist_server.target import add_target, channel_options, seconds, tls_credentials
+from shortlist_server.target import add_target, open_channel, seconds, tls_credentials
 
 DESCRIPTION = "Ask a running server for its health."
 EPILOG = """examples:
@@ -68,13 +68,7 @@ def ask(
         from grpc_health.v1 import health_pb2, health_pb2_grpc
     except ImportError as error:
         raise MissingExtra(feature="the health command", extra="server") from error
-    options = channel_options(server_name)
-    channel = (
-        grpc.insecure_channel(target, options)
-        if credentials is None
-        else grpc.secure_channel(target, credentials, options)
-    )
-    with channel:
+    with open_channel(grpc, target, credentials, server_name) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)

@@ -22,9 +22,9 @@ logger = logging.getLogger(__name__)
 RETRY_S_MIN = 0.5
 RETRY_S_MAX = 30.0
 """Pause after a failure; it doubles with each, unless the service names one."""
-REST_FACTOR = 4
-"""So many times as long as making a snapshot took it rests, so that requests keep the core."""
-REST_S_MAX = 0.5
+REST_FACTOR, REST_S_MAX = 4, 0.5
+"""So many times as long as making a snapshot took its thread rests, and no longer than that, so
+that requests keep the core."""
 FAILURES_MAX = 8
 """After so many in a row nothing more is asked where nobody waits: enough to find out by halves
 which one of many texts the service does not take.

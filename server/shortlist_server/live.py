@@ -22,7 +22,7 @@ from shortlist_server.errors import CatalogError
 from shortlist_server.funnel.arrays import Floats, Stacked
 from shortlist_server.generation import Generation, Items
 from shortlist_server.index.layers import Layer, LayeredSearcher
-from shortlist_server.late_texts import LateTexts
+from shortlist_server.late_texts import REST_FACTOR, REST_S_MAX, LateTexts
 from shortlist_server.live_texts import item_texts, live_texts
 from shortlist_server.rpc.snapshot import Snapshot
 
@@ -32,8 +32,6 @@ POLL_S = 0.1
 """How often the store is asked: a change is seen by every worker within this and the time that it
 takes to apply.
 """
-REST_FACTOR = 4
-"""So many times as long as making a snapshot took it rests, so that requests keep the core."""
 
 
 class LiveGeneration:
@@ -261,7 +259,7 @@ class LiveGeneration:
             begin = time.perf_counter()
             self._try()
             spent = time.perf_counter() - begin
-            self._closed.wait(min(spent * REST_FACTOR, 0.5))
+            self._closed.wait(min(spent * REST_FACTOR, REST_S_MAX))
 
     def _try(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -47,16 +48,23 @@ def seconds(text: str) -> float:
     return value
 
 
-def channel_options(server_name: str | None) -> list[tuple[str, str | int]]:
-    """Return the options of a channel.
+def open_channel(
+    api: Any, target: str, credentials: grpc.ChannelCredentials | None, server_name: str | None
+) -> Any:
+    """Return a channel that makes no call twice.
 
     Args:
+        api: `grpc`, or `grpc.aio` for one of an event loop.
+        target: HOST:PORT.
+        credentials: Those of TLS; None speaks plain text.
         server_name: The name that the certificate must carry; None for that of the target.
     """
     options: list[tuple[str, str | int]] = [("grpc.enable_retries", 0)]
     if server_name is not None:
         options.append(("grpc.ssl_target_name_override", server_name))
-    return options
+    if credentials is None:
+        return api.insecure_channel(target, options)
+    return api.secure_channel(target, credentials, options)
 
 
 def tls_credentials(parsed: argparse.Namespace) -> grpc.ChannelCredentials | None:

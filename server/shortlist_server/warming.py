@@ -16,7 +16,7 @@ from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import recommendation_pb2_grpc, types_pb2
 
 from shortlist_server.errors import ConfigError
-from shortlist_server.target import channel_options
+from shortlist_server.target import open_channel
 
 Request: TypeAlias = pb.RecommendRequest | pb.RankRequest
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
@@ -112,14 +112,10 @@ async def warm(
     Raises:
         ConfigError: the server refuses who asks.
     """
-    channel_args: Any = (options.target, channel_options(options.server_name))
-    channel = (
-        grpc.aio.insecure_channel(*channel_args)
-        if options.credentials is None
-        else grpc.aio.secure_channel(channel_args[0], options.credentials, channel_args[1])
-    )
     tally = Tally()
-    async with channel:
+    async with open_channel(
+        grpc.aio, options.target, options.credentials, options.server_name
+    ) as channel:
         stub = recommendation_pb2_grpc.RecommendationServiceStub(channel)
         try:
             await _warm_all(stub, requests, options, tally, progress, sleep)

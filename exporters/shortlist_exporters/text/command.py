@@ -1,4 +1,4 @@
-"""The command `shortlist-export embed-text`."""
+"""The commands `shortlist-export build-embedder` and `embed-text`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,40 @@ OF_SERVICES = (
     "requests_per_minute",
 )
 """What is said of a service only."""
+
+
+def add_build_embedder(commands: Any) -> None:
+    """Add `build-embedder`."""
+    command = commands.add_parser(
+        "build-embedder",
+        help="make a local text embedder of a sentence model",
+        description="Writes the ONNX graph of a BERT with mean pooling from its safetensors, "
+        "without a training framework, and prints the embedder's identity. See "
+        "docs/text-search.md.",
+    )
+    command.set_defaults(run=_build_embedder)
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="config.json, model.safetensors and tokenizer.json, as sentence-transformers saves "
+        "them",
+    )
+    command.add_argument(
+        "out", type=Path, metavar="OUT", help="the folder that will be the embedder"
+    )
+    command.add_argument("--name", metavar="TEXT", help="its name; default that of FOLDER")
+    command.add_argument(
+        "--token-count",
+        type=int,
+        metavar="N",
+        help="tokens of a text, the rest is cut off; default what FOLDER says",
+    )
+    command.add_argument(
+        "--int8",
+        action="store_true",
+        help="multiply integers of 8 bits: faster, and somewhat other points",
+    )
 
 
 def add_embed_text(commands: Any) -> None:
@@ -104,6 +138,21 @@ def _add_service(group: Any) -> None:
         help="most requests in a minute; default none. A service that says when to come back is "
         "asked again then",
     )
+
+
+def _build_embedder(parsed: argparse.Namespace) -> int:
+    from shortlist_exporters.text.embedder import build_embedder
+
+    print(
+        build_embedder(
+            parsed.folder,
+            parsed.out,
+            name=parsed.name,
+            token_count_max=parsed.token_count,
+            int8=parsed.int8,
+        )
+    )
+    return 0
 
 
 def _embed_text(parsed: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class PendingTexts:
 
     def first(self, count: int) -> list[PendingText]:
         """Return those that are next, at most so many."""
-        return list(self)[:count]
+        return list(islice(self._texts.values(), count))
 
     def still(self, texts: Sequence[PendingText]) -> list[int]:
         """Return the places of those whose items have the same text still."""
