@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from benchmark_modules import benchmark
 from serving_process import ServingProcess
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
 from shortlist.v1.recommendation_pb2_grpc import RecommendationServiceStub
 
-ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("SHORTLIST_FAULTS") == "full"
 ITEMS, SECONDS = (100_000, 60.0) if FULL else (5_000, 5.0)
 PER_SECOND = 1_000
@@ -28,11 +26,7 @@ CHANNELS = 4
 @pytest.fixture(scope="module")
 def live_catalog() -> Any:
     """The benchmark."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return importlib.import_module("live_catalog")
-    finally:
-        sys.path.pop(0)
+    return benchmark("live_catalog")
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_modules import benchmark
 
-ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("SHORTLIST_FAULTS") == "full"
 ITEMS = 100_000 if FULL else 10_000
 OF_ONE_MAX = 1.5
@@ -20,11 +18,7 @@ WORKER_MIB_MAX = 60.0
 @pytest.fixture(scope="module")
 def memory() -> Any:
     """The benchmark."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        return importlib.import_module("memory")
-    finally:
-        sys.path.pop(0)
+    return benchmark("memory")
 
 
 def test_workers_share_the_bundle_also_after_a_switch(memory: Any, tmp_path: Path) -> None:

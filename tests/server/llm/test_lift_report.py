@@ -6,35 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lift_reports import WORSE
 from shortlist_server.llm.lift_report import (
-    ArmLift,
     LiftReportInvalid,
     read_report,
     write_report,
 )
 
-ARM = ArmLift(
-    model="gemini/x",
-    prompt="rerank@1",
-    request_count=400,
-    user_count=200,
-    k=10,
-    ndcg_with=0.25,
-    ndcg_without=0.5,
-    lift=-0.25,
-    lift_low=-0.375,
-    lift_high=-0.125,
-    confidence=0.95,
-    log="requests",
-    last_time="2026-11-01T12:00:00+00:00",
-)
-
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     file = tmp_path / "lift.json"
-    other = replace(ARM, prompt="rerank@2", lift_high=0.0)
-    write_report(file, {arm.name: arm for arm in (ARM, other)})
-    assert read_report(file) == {ARM.name: ARM, other.name: other}
+    other = replace(WORSE, prompt="rerank@2", lift_high=0.0)
+    write_report(file, {arm.name: arm for arm in (WORSE, other)})
+    assert read_report(file) == {WORSE.name: WORSE, other.name: other}
     write_report(file, {other.name: other})
     assert read_report(file) == {other.name: other}
     assert [one.name for one in tmp_path.iterdir()] == ["lift.json"]
@@ -43,13 +27,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "lift.json").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_report(tmp_path / "lift.json", {ARM.name: ARM})
+        write_report(tmp_path / "lift.json", {WORSE.name: WORSE})
     assert [one.name for one in tmp_path.iterdir()] == ["lift.json"]
 
 
 def test_json_tells_no_1_from_1_point_0(tmp_path: Path) -> None:
     file = tmp_path / "lift.json"
-    file.write_text(json.dumps({"format": 1, "arms": [{**asdict(ARM), "lift": -1}]}))
+    file.write_text(json.dumps({"format": 1, "arms": [{**asdict(WORSE), "lift": -1}]}))
     (arm,) = read_report(file).values()
     assert (arm.lift, type(arm.lift)) == (-1.0, float)
 
@@ -90,6 +74,8 @@ def test_what_is_no_report_is_refused(tmp_path: Path, document: Any, message: st
 )
 def test_a_wrong_field_is_refused_by_its_name(tmp_path: Path, field: str, value: Any) -> None:
     file = tmp_path / "lift.json"
-    file.write_text(json.dumps({"format": 1, "arms": [asdict(ARM), {**asdict(ARM), field: value}]}))
+    file.write_text(
+        json.dumps({"format": 1, "arms": [asdict(WORSE), {**asdict(WORSE), field: value}]})
+    )
     with pytest.raises(LiftReportInvalid, match=rf"arms\[1\].{field}: expected a "):
         read_report(file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lift_reports import WORSE
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options, RerankOptions
 from shortlist_server.funnel.reranking import Reranked
@@ -26,7 +27,7 @@ from shortlist_server.llm.language_model import (
     Message,
     TokenUsage,
 )
-from shortlist_server.llm.lift_report import ArmLift, write_report
+from shortlist_server.llm.lift_report import write_report
 from shortlist_server.llm.lift_switch import LiftOptions, LiftSwitch
 from shortlist_server.llm.prompt import SEARCH_CHARS_MAX, packaged, rerank_prompt
 from shortlist_server.stages.rerank import LlmReranker, RerankerOptions
@@ -348,21 +349,7 @@ def test_the_bundles_prompt_goes_before_the_packages_and_that_of_the_server_befo
 def test_an_arm_that_the_lift_report_switches_off_is_not_asked(
     generation: Generation, tmp_path: Path
 ) -> None:
-    arm = ArmLift(
-        model=Model.identity,
-        prompt=rerank_prompt().version,
-        request_count=400,
-        user_count=200,
-        k=10,
-        ndcg_with=0.25,
-        ndcg_without=0.5,
-        lift=-0.25,
-        lift_low=-0.375,
-        lift_high=-0.125,
-        confidence=0.95,
-        log="requests",
-        last_time="",
-    )
+    arm = replace(WORSE, model=Model.identity, prompt=rerank_prompt().version)
     write_report(tmp_path / "lift.json", {arm.name: arm})
     lift = LiftSwitch(LiftOptions(file=tmp_path / "lift.json"))
     ask, model = ask_of(generation), Model(as_shown)
