@@ -113,7 +113,7 @@ class ChangedItems:
             self._remove(change.item_id)
             if not change.deleted and (found := self._fitted(change)) is not None:
                 fitted.append(found)
-        self._add(fitted)
+        self._add(self._taken(fitted))
         self._sweep_if_worth()
         self.revision = revision
 
@@ -245,6 +245,19 @@ class ChangedItems:
         except (ShortlistError, ValueError) as error:
             self._note(change.item_id, change.revision, str(error))
             return None
+
+    def _taken(self, fitted: Sequence[_Fitted]) -> list[_Fitted]:
+        """Return the items that the bundle's models take; the others are noted."""
+        taken = []
+        items = [one.item for one in fitted]
+        for one, fault in zip(
+            fitted, self.schema.model_faults(items, ["attributes"] * len(items)), strict=True
+        ):
+            if fault is None:
+                taken.append(one)
+            else:
+                self._note(one.item.item_id, one.revision, str(fault))
+        return taken
 
     def _own_vector(self, change: StoredChange, why: str) -> Floats:
         """Return the vector that the bundle has for an item, which is noted.

@@ -57,8 +57,11 @@ class ItemSchema:
         self._ranker = models.get("ranker")
         self._cosine = bundle.manifest.metric == "cosine"
         self._dimension = bundle.manifest.dimension
-        models_of_items = [model for model in (self._tower, self._ranker) if model is not None]
-        self.reads_texts = any(model.inputs.reads_texts for model in models_of_items)
+        self._models = [model for model in (self._tower, self._ranker) if model is not None]
+        self._ranker_shapes = self._shapes_in(bundle)
+        """Of one item's side of each input of the ranker."""
+        self._known = {*self._types, *(() if texts is None else texts.attributes)}
+        self.reads_texts = any(model.inputs.reads_texts for model in self._models)
         """Whether a model takes the points of the items' texts."""
         self.bundle_sha256 = bundle.sha256
 
@@ -68,7 +71,7 @@ class ItemSchema:
         return self._tower is not None
 
     def fit(self, item_id: str, attributes: Mapping[str, FeatureValue], field: str) -> FittedItem:
-        """Return an item in the bundle's terms.
+        """Return an item in the bundle's terms; whether its models take it, `model_faults` tells.
 
         Args:
             item_id: Its id.
@@ -77,7 +80,7 @@ class ItemSchema:
 
         Raises:
             AttributeTypeMismatch: an attribute is of another type than its column.
-            InvalidValue: a model cannot be fed with an attribute.
+            InvalidValue: a double cannot hold a whole number.
         """
         cells: dict[str, CellValue | None] = dict.fromkeys(self._types)
         for name, value in attributes.items():
@@ -91,17 +94,40 @@ class ItemSchema:
                     got=type_name(value),
                 )
             cells[name] = _cell(value, declared, f'{field}["{name}"]')
-        known = {*self._types, *(() if self.texts is None else self.texts.attributes)}
-        fitted = FittedItem(
+        return FittedItem(
             item_id=item_id,
             cells=cells,
-            unknown=tuple(sorted(set(attributes) - known)),
+            unknown=tuple(sorted(attributes.keys() - self._known)),
             text="" if self.texts is None else self.texts.text(attributes, field),
         )
-        for model in (self._tower, self._ranker):
-            if model is not None:
-                self._feeds(model, [fitted], self._zeros(1), field)
-        return fitted
+
+    def model_faults(
+        self, items: Sequence[FittedItem], fields: Sequence[str]
+    ) -> list[InvalidValue | None]:
+        """Return why a model cannot be fed with an item's attributes, for each item; None where all
+        can.
+
+        Args:
+            items: The items.
+            fields: Path of each one's attributes in the request.
+        """
+        if not items:
+            return []
+        # All at once costs little more than one of them, and hardly ever is there a fault.
+        try:
+            for model in self._models:
+                feeds = self._feeds(model, items, self._zeros(len(items)), fields[0])
+                if model is self._ranker:
+                    self._check_shapes(feeds, fields[0])
+        except InvalidValue as error:
+            if len(items) == 1:
+                return [error]
+            middle = len(items) // 2
+            return [
+                *self.model_faults(items[:middle], fields[:middle]),
+                *self.model_faults(items[middle:], fields[middle:]),
+            ]
+        return [None] * len(items)
 
     def vector(self, values: Floats, field: str) -> Floats:
         """Return a vector that a caller sent, at unit length where the metric is cosine.
@@ -208,6 +234,25 @@ class ItemSchema:
             texts: Points of their texts, as for `embed`.
         """
         return {} if self._ranker is None else self._feeds(self._ranker, items, texts, "items")
+
+    def _shapes_in(self, bundle: Bundle) -> dict[str, tuple[int, ...]]:
+        if self._ranker is None:
+            return {}
+        cells = {name: column[0] for name, column in bundle.item_columns.items()}
+        first = FittedItem(item_id=bundle.item_ids[0], cells=cells, unknown=())
+        feeds = self._feeds(self._ranker, [first], self._zeros(1), "items")
+        return {name: values.shape[1:] for name, values in feeds.items()}
+
+    def _check_shapes(self, feeds: Mapping[str, NDArray[Any]], field: str) -> None:
+        # Of an input that takes lists as long as they come, those of all candidates are one array.
+        for name, values in feeds.items():
+            if values.shape[1:] != self._ranker_shapes[name]:
+                raise InvalidValue(
+                    field,
+                    expected=f"as many elements for the ranker's input {name!r} as the bundle's "
+                    f"items have, {list(self._ranker_shapes[name])}",
+                    got=f"{list(values.shape[1:])}",
+                )
 
     def _zeros(self, count: int) -> Floats:
         return np.zeros((count, 0 if self.texts is None else self.texts.dimension), np.float32)

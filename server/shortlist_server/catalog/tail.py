@@ -20,7 +20,7 @@ from shortlist_server.catalog.columns import attribute_column
 from shortlist_server.catalog.item_schema import Cells, FittedItem
 from shortlist_server.funnel.arrays import Floats
 from shortlist_server.index.exact import ExactIndex
-from shortlist_server.index.filters import AttributeFilters, FilterOptions
+from shortlist_server.index.filters import AttributeColumn, AttributeFilters, FilterOptions
 from shortlist_server.index.subset import Subset, SubsetIndex
 from shortlist_server.index.vector_index import Metric
 from shortlist_server.runtime.int8_scan import faster_scan
@@ -151,7 +151,7 @@ class Tail:
         self._cells += [item.cells for item in items]
         self._revisions += revisions
         self._ids += [item.item_id for item in items]
-        self._segment()
+        self._segment(first)
         return range(first, self.size)
 
     def view(self) -> TailView:
@@ -167,34 +167,44 @@ class Tail:
             segments=(*self._closed, *([] if self._open is None else [self._open])),
         )
 
-    def _segment(self) -> None:
-        start = self._closed[-1].end if self._closed else 0
+    def _segment(self, first: int) -> None:
+        """Make the segment anew that rows from `first` on belong to."""
+        start = first
+        parts: list[Mapping[str, AttributeColumn]] = [self._columns(first)]
+        if self._open is not None:
+            start = self._open.start
+            parts.insert(0, self._open.filters.columns)
+            self._open = None
         if self.size - start < OPEN_ROWS:
-            self._open = self._made(start)
+            self._open = self._made(start, parts)
             return
-        self._open = None
         while self._closed and self._closed[-1].end - self._closed[-1].start <= self.size - start:
-            start = self._closed.pop().start
-        self._closed.append(self._made(start))
+            before = self._closed.pop()
+            start = before.start
+            parts.insert(0, before.filters.columns)
+        self._closed.append(self._made(start, parts))
 
-    def _made(self, start: int) -> Segment:
+    def _columns(self, first: int) -> dict[str, AttributeColumn]:
+        """Return the attributes of the rows from one on, ready to be compared."""
+        cells = self._cells[first:]
+        return {
+            name: attribute_column(ColumnArray.of(name, kind, [item[name] for item in cells]))
+            for name, kind in self._types.items()
+        }
+
+    def _made(self, start: int, parts: Sequence[Mapping[str, AttributeColumn]]) -> Segment:
         vectors: Floats = self._vectors.view(start)
         count = len(vectors)
-        cells = self._cells[start:]
         scan = faster_scan(vectors, self._metric) if count >= SCANNED_ROWS else None
+        columns = {
+            name: AttributeColumn.joined([part[name] for part in parts]) for name in self._types
+        }
         return Segment(
             start=start,
             end=start + count,
             index=ExactIndex(vectors, self._metric, scan),
             filters=AttributeFilters(
-                {
-                    name: attribute_column(
-                        ColumnArray.of(name, kind, [item[name] for item in cells])
-                    )
-                    for name, kind in self._types.items()
-                },
-                count,
-                FilterOptions(cache_bytes_max=SEGMENT_CACHE_BYTES),
+                columns, count, FilterOptions(cache_bytes_max=SEGMENT_CACHE_BYTES)
             ),
             texts=_text_index(self._texts.view(start)),
         )

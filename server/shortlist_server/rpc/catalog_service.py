@@ -241,7 +241,7 @@ def _prepared(
     """Return what became of each item, and the changes to make."""
     response = pb.UpsertItemsResponse()
     states: dict[str, ItemState] = {}
-    embedded: list[tuple[FittedItem, pb.ItemOutcome, str]] = []
+    fitting: list[tuple[FittedItem, pb.ItemOutcome, str]] = []
     for position, item in enumerate(request.items):
         outcome = response.outcomes.add(
             item_id=item.id, existed=at.catalog.row(item.id) is not None
@@ -262,9 +262,7 @@ def _prepared(
             if item.HasField("vector"):
                 sent = np.array(item.vector.values, np.float32)
                 vector = schema.vector(sent, f"{field}.vector.values")
-            elif schema.embeds:
-                embedded.append((fitted, outcome, field))
-            else:
+            elif not schema.embeds:
                 raise InvalidValue(
                     f"{field}.vector",
                     expected="an embedding, since the bundle has no item tower",
@@ -275,22 +273,40 @@ def _prepared(
                 vector=vector,
                 vector_bundle="" if vector is None else schema.bundle_sha256,
             )
+            fitting.append((fitted, outcome, f"{field}.attributes"))
         except ShortlistError as error:
             fill_row_error(outcome.error, error, request_id)
-    items = [fitted for fitted, _, _ in embedded]
-    # The texts themselves are embedded by who follows the store: a text cannot be refused, and a
-    # thousand of them take many seconds.
-    made = schema.embed_each(
-        items, schema.stand_ins(items), [f"{field}.attributes" for _, _, field in embedded]
-    )
-    for (_, outcome, _), vector_or_why in zip(embedded, made, strict=True):
-        if isinstance(vector_or_why, ShortlistError):  # what is kept can be served
+    for (_, outcome, _), why in zip(fitting, _faults(fitting, states, schema), strict=True):
+        if why is not None:  # what is kept can be served
             del states[outcome.item_id]
-            fill_row_error(outcome.error, vector_or_why, request_id)
+            fill_row_error(outcome.error, why, request_id)
     changes = [
         ItemChange(item_id=item_id, payload=state.encode()) for item_id, state in states.items()
     ]
     return response, changes
+
+
+def _faults(
+    fitting: Sequence[tuple[FittedItem, pb.ItemOutcome, str]],
+    states: Mapping[str, ItemState],
+    schema: ItemSchema,
+) -> list[ShortlistError | None]:
+    """Return why the models do not take an item, for each item; None where they do."""
+    items, fields = [item for item, _, _ in fitting], [field for _, _, field in fitting]
+    faults: list[ShortlistError | None] = [*schema.model_faults(items, fields)]
+    embedded = [
+        place
+        for place, item in enumerate(items)
+        if faults[place] is None and states[item.item_id].vector is None
+    ]
+    some = [items[place] for place in embedded]
+    # The texts themselves are embedded by who follows the store: a text cannot be refused, and a
+    # thousand of them take many seconds.
+    made = schema.embed_each(some, schema.stand_ins(some), [fields[place] for place in embedded])
+    for place, vector_or_why in zip(embedded, made, strict=True):
+        if isinstance(vector_or_why, ShortlistError):
+            faults[place] = vector_or_why
+    return faults
 
 
 def _fill_state(changing: Changing, response: pb.GetCatalogStatsResponse) -> None:

@@ -315,3 +315,23 @@ def test_a_filter_of_many_conditions_looks_at_the_clock_before_each(
     assert not selection.mask.flags.writeable
     selection.make(checkpoint)
     assert looks == [7 + 11]
+
+
+@given(st.data())
+def test_joined_columns_are_those_that_are_made_of_all_items_at_once(data: st.DataObject) -> None:
+    for name, (kind, cells) in CELLS.items():
+        drawn = data.draw(st.lists(st.lists(st.sampled_from(cells), min_size=1), min_size=1))
+        parts = [attribute_column(ColumnArray.of(name, kind, part)) for part in drawn]
+        every = [cell for part in drawn for cell in part]
+        wanted = attribute_column(ColumnArray.of(name, kind, every))
+        got = AttributeColumn.joined(parts)
+        assert (got.kind, got.is_list, got.size) == (wanted.kind, wanted.is_list, wanted.size)
+        assert got.vocabulary == wanted.vocabulary
+        assert got.values.dtype == wanted.values.dtype
+        assert got.exists().tolist() == wanted.exists().tolist()
+        for row, cell in enumerate(every):
+            assert got.codes_of(row).tolist() == wanted.codes_of(row).tolist()
+            held = cell if isinstance(cell, tuple) else () if cell is None else (cell,)
+            for value in held:
+                one = [value]
+                assert got.one_of(one).tolist() == wanted.one_of(one).tolist()
