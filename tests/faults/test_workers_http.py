@@ -43,7 +43,9 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         body = json.dumps(BODY)
-        headers = {"content-type": "application/json", "authorization": self._key}
+        # New workers begin beside the old ones, and two cores may not answer in the default time.
+        patient = {"connect-timeout-ms": "20000", "connect-protocol-version": "1"}
+        headers = {"content-type": "application/json", "authorization": self._key, **patient}
         connection = http.client.HTTPConnection(self._address, timeout=20)
         while not self.stopping:
             try:

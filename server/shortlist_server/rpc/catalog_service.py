@@ -223,8 +223,11 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             outcomes=response.SerializeToString(),
             idempotency_key=IdempotencyKey(key=key, request_digest=name + digest) if key else None,
         )
-        # The writer's future is not given up with the call: what it does is done either way.
-        result: AppendResult = await asyncio.shield(asyncio.wrap_future(store.append(append)))
+        # The writer's future is not given up with the call: what it does is done either way, and
+        # nobody is left then to hear of a refusal.
+        writing = asyncio.wrap_future(store.append(append))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        result: AppendResult = await asyncio.shield(writing)
         if result.replayed:
             response.Clear()
             response.MergeFromString(result.outcomes)
