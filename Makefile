@@ -7,6 +7,8 @@ UV := $(BIN)/uv
 # hnswlib is compiled on installation; without this it would run only on the CPU type it was compiled on.
 export HNSWLIB_NO_NATIVE := 1
 GO := $(shell command -v go)
+NPM := $(shell command -v npm)
+NODE_MODULES := clients/typescript/node_modules
 # The data set of `make demo` and of the tests that want real ratings; the built-in sample where there is none.
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 # The folder with ml-latest-small and tmdb-5000, for `make demo-llm`; the built-in sample where there is none.
@@ -30,6 +32,10 @@ $(VENV)/.installed: pyproject.toml constraints-dev.txt constraints-model.txt
 $(VENV)-protos/.installed: constraints-protos.txt
 	$(PYTHON) -m venv $(VENV)-protos
 	$(VENV)-protos/bin/pip install --quiet --requirement constraints-protos.txt
+	touch $@
+
+$(NODE_MODULES)/.package-lock.json: clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --ignore-scripts --silent
 	touch $@
 
 # Google's SDK before the current one needs protobuf below 6. So this is also where the oldest grpcio and protobuf are
@@ -120,19 +126,26 @@ types: $(VENV)/.installed ## Check types.
 layers: $(VENV)/.installed ## Check who imports whom.
 	$(BIN)/lint-imports
 
-stubs: $(VENV)-protos/.installed ## Generate the stubs: Python's, and Go's where Go is installed.
+stubs: $(VENV)-protos/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Generate the stubs: Python's, and Go's and TypeScript's where Go and Node are installed.
 	protos/generate.sh $(VENV)-protos/bin/python clients/python
 ifneq ($(GO),)
 	protos/generate_go.sh $(VENV)-protos/bin/buf clients/go
 endif
+ifneq ($(NPM),)
+	protos/generate_typescript.sh $(VENV)-protos/bin/buf clients/typescript/src/gen
+endif
 
-check-stubs: $(VENV)-protos/.installed ## Check that the committed stubs are what the protos give.
+check-stubs: $(VENV)-protos/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Check that the committed stubs are what the protos give.
 	rm -rf build/stubs
 	protos/generate.sh $(VENV)-protos/bin/python build/stubs
 	diff -r -x __pycache__ build/stubs/shortlist clients/python/shortlist
 ifneq ($(GO),)
 	protos/generate_go.sh $(VENV)-protos/bin/buf build/stubs/go
 	diff -r build/stubs/go/shortlist clients/go/shortlist
+endif
+ifneq ($(NPM),)
+	protos/generate_typescript.sh $(VENV)-protos/bin/buf build/stubs/typescript
+	diff -r build/stubs/typescript clients/typescript/src/gen
 endif
 
 check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments and look at what is in them.
