@@ -62,7 +62,7 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
 
-test-clients: $(VENV)/.installed ## Run the clients' tests, and check the table in docs/clients.md. Needs Go and Maven.
+test-clients: $(VENV)/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Run the clients' tests, and check the table in docs/clients.md. Needs Go, Maven and Node.
 	$(BIN)/python tests/all_clients.py $(WRITE)
 
 test-gemini-legacy: $(VENV)-gemini-legacy/.installed ## Run the tests of gemini-legacy, and calls at the oldest grpcio and protobuf, in their environment.
@@ -110,7 +110,7 @@ bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses,
 evaluate: $(VENV)/.installed ## Train the TFRS tutorials' models and measure them through the server.
 	$(BIN)/python benchmarks/tutorial.py
 
-lint: $(VENV)/.installed $(VENV)-protos/.installed ## Check style.
+lint: $(VENV)/.installed $(VENV)-protos/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Check style.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(VENV)-protos/bin/buf lint protos
@@ -118,6 +118,9 @@ lint: $(VENV)/.installed $(VENV)-protos/.installed ## Check style.
 ifneq ($(GO),)
 	unformatted=$$(gofmt -l clients/go) && test -z "$$unformatted" || { echo "gofmt: $$unformatted" >&2; exit 1; }
 	cd clients/go && $(GO) vet ./...
+endif
+ifneq ($(NPM),)
+	cd clients/typescript && npm run --silent lint
 endif
 
 types: $(VENV)/.installed ## Check types.

@@ -46,6 +46,7 @@ LANGUAGES = (
     ),
     Language("Go", "go", ["go", "test", "-count=1", "./..."], ROOT / "clients/go"),
     Language("Java", "mvn", ["mvn", "-B", "-ntp", "test"], ROOT / "clients/java"),
+    Language("TypeScript", "npm", ["npm", "test"], ROOT / "clients/typescript"),
 )
 
 

@@ -5,6 +5,7 @@ are, and ends when its standard input does: that is how the tests of clients in 
 start them.
 
     {"servers": {"main": "127.0.0.1:41000", "faulty": "127.0.0.1:41001"},
+     "http": {"main": "127.0.0.1:41002", "faulty": "127.0.0.1:41003"},
      "keys": {"all": "sl_...", "recommend": "sl_...", "slow": "sl_...", "wrong": "sl_..."}}
 
 `main`      a worker; the tiny world with texts as bundle 1, another as bundle 2; a store for
@@ -154,7 +155,8 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="shortlist-vectors-") as folder,
         vector_servers(Path(folder)) as running,
     ):
-        print(json.dumps({"servers": running.targets, "keys": running.keys}), flush=True)
+        told = {"servers": running.targets, "http": running.http, "keys": running.keys}
+        print(json.dumps(told), flush=True)
         sys.stdin.read()
 
 
