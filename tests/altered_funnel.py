@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,3 +96,15 @@ class AlteredSource:
         self._before(ask)
         found: Found = self._source.retrieve(ask)
         return found
+
+
+def stalled(generation: Generation) -> tuple[Generation, threading.Event, threading.Semaphore]:
+    """The generation whose nearest source waits for the event, and tells when it begins."""
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def wait(ask: Any) -> None:
+        begun.release()
+        assert gate.wait(timeout=20)
+
+    source = AlteredSource(kinds_of(generation)["nearest"], wait)
+    return altered(generation, kinds={"nearest": source}), gate, begun

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from altered_funnel import AlteredSource, altered, kinds_of
+from altered_funnel import AlteredSource, altered, kinds_of, stalled
 from shortlist.v1 import bundle_pb2, bundle_pb2_grpc, conversation_pb2, errors_pb2
 from shortlist.v1 import recommendation_pb2 as pb
 from shortlist.v1 import types_pb2 as types
@@ -185,18 +185,6 @@ def test_what_a_request_says_is_refused_with_the_details_of_its_reason(
         pb.StreamRecommendRequest(request=request),
     )
     assert (streamed.code, streamed.info) == (refusal.code, refusal.info)
-
-
-def stalled(generation: Generation) -> tuple[Generation, threading.Event, threading.Semaphore]:
-    """The generation whose nearest source waits for the event, and tells when it begins."""
-    gate, begun = threading.Event(), threading.Semaphore(0)
-
-    def wait(ask: Any) -> None:
-        begun.release()
-        assert gate.wait(timeout=20)
-
-    source = AlteredSource(kinds_of(generation)["nearest"], wait)
-    return altered(generation, kinds={"nearest": source}), gate, begun
 
 
 def test_deadline_exceeded(generation: Generation, serve: Callable[..., Any], refuse: Any) -> None:

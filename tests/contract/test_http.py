@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
-from altered_funnel import AlteredSource, altered, kinds_of
+from altered_funnel import AlteredSource, altered, kinds_of, stalled
 from connectrpc.client import ConnectClientSync
 from connectrpc.code import Code as ConnectCode
 from connectrpc.compat import google_protobuf_binary_codec
@@ -110,18 +110,6 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def guarded(serve: Callable[..., Any], keys: Any) -> str:
     return str(serve(api_keys_file=keys[0]).http)
-
-
-def stalled(generation: Generation) -> tuple[Generation, threading.Event, threading.Semaphore]:
-    """The generation whose nearest source waits for the event, and tells when it begins."""
-    gate, begun = threading.Event(), threading.Semaphore(0)
-
-    def wait(ask: Any) -> None:
-        begun.release()
-        assert gate.wait(timeout=20)
-
-    source = AlteredSource(kinds_of(generation)["nearest"], wait)
-    return altered(generation, kinds={"nearest": source}), gate, begun
 
 
 @pytest.fixture(scope="module")
