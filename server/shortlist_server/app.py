@@ -20,6 +20,7 @@ from shortlist_server.errors import ConfigError
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.stages import Rater, Reranker
 from shortlist_server.generation import Generation, GenerationOptions
+from shortlist_server.http_settings import http_options
 from shortlist_server.labels import LabeledGenerations, LiveGenerations, ServingSet
 from shortlist_server.live import LiveGeneration
 from shortlist_server.llm.embedding_service import EmbeddingService
@@ -32,7 +33,6 @@ from shortlist_server.rpc import respond
 from shortlist_server.rpc.bundle_service import BundleControl, BundleService
 from shortlist_server.rpc.catalog_service import CatalogService, LabeledCatalog
 from shortlist_server.rpc.generations import Generations
-from shortlist_server.rpc.http.options import HttpOptions
 from shortlist_server.rpc.recommendation_service import RecommendationService, Recorder
 from shortlist_server.rpc.server import Server, ServerOptions
 from shortlist_server.rpc.shadow import Shadow
@@ -304,6 +304,7 @@ def build_server(
 
     Raises:
         ConfigError: a file of the configuration cannot be used.
+        NotConfigured: a bundle cannot answer what is to be answered over HTTP.
     """
     if isinstance(loaded, Generation):
         loaded = LabeledGenerations(stable=loaded)
@@ -346,21 +347,11 @@ def build_server(
             certificates=certificates(config),
             access_log=config.access_log,
             channelz=config.channelz,
-            http=_http(config),
+            http=http_options(config, loaded),
         ),
         access=make_access(config, None if shared is None else shared.make_bucket),
         observer=metrics,
         tracer=tracing,
-    )
-
-
-def _http(config: ServerConfig) -> HttpOptions | None:
-    if config.http_listen is None:
-        return None
-    return HttpOptions(
-        listen=config.http_listen,
-        connections_max=config.http_connections_max,
-        cors_origins=tuple((config.http_cors_origins or "").split()),
     )
 
 

@@ -39,8 +39,10 @@ then flags; `shortlist-server show-config` prints what they come to. Exit codes:
 users were asked for by prewarm.
 """
 
-FLAGS_TOO = {"http_listen": ("--http",)}
+FLAGS_TOO = {"http_listen": ("--http",), "codelab_title": ("--codelab",)}
 """Shorter names of flags."""
+FLAGS_ALONE = {"codelab_title": "title"}
+"""What flags say that are given without a value; others need one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,6 +112,8 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
             command.add_argument(
                 f"--{field_name.replace('_', '-')}",
                 *FLAGS_TOO.get(field_name, ()),
+                nargs="?" if field_name in FLAGS_ALONE else None,
+                const=FLAGS_ALONE.get(field_name),
                 metavar="VALUE",
                 help=f"{' '.join((field.description or '').split())} ({default})".replace(
                     "%", "%%"

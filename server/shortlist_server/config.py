@@ -117,6 +117,17 @@ class ServerConfig(BaseSettings):
     http_connections_max: int = Field(default=1_000, ge=1, le=1 << 20)
     """Most connections at a time over HTTP; a call on one more is answered 503. Only speed."""
 
+    codelab_title: str | None = Field(default=None, min_length=1)
+    """Attribute of the items that is a film's title, in answers to the app of the TensorFlow and
+    Flutter codelab (`POST /recommend` over HTTP); see docs/codelab.md. None, the default, does not
+    answer it. `--codelab` is the same, and by itself says `title`.
+    """
+
+    codelab_candidate_count: int = Field(default=200, ge=10, le=4_096)
+    """Films that are retrieved and ranked for such an answer of 10. Changes results: the codelab's
+    own backend ranks 10.
+    """
+
     tls_certificate_file: Path | None = None
     """PEM file of the certificate that the server shows, and the chain above it; looked at again
     for each new connection. None, the default, speaks plain text.
@@ -443,6 +454,9 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
             raise ConfigError(f"bundles ({where}): expected workers of 1 or more beside it, got 0")
         if config.state_dir is None:
             raise ConfigError(f"bundles ({where}): expected state_dir beside it, got none")
+    if config.codelab_title is not None and config.http_listen is None:
+        where = origin_of("codelab_title", file, flags)
+        raise ConfigError(f"codelab_title ({where}): expected http_listen beside it, got none")
     if config.compact_at:
         where = origin_of("compact_at", file, flags)
         for name in ("catalog_store", "state_dir"):

@@ -15,7 +15,13 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from shortlist_server.errors import AccessError, InvalidValue, RateLimited, ShuttingDown
+from shortlist_server.errors import (
+    AccessError,
+    InvalidValue,
+    RateLimited,
+    RequestError,
+    ShuttingDown,
+)
 from shortlist_server.observability.current_call import current_request_id, current_trace
 from shortlist_server.observability.logs import CALL
 from shortlist_server.observability.traced_call import TracedCall
@@ -266,6 +272,8 @@ def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _well_formed(request: Any) -> Any:
+    if isinstance(request, RequestError):
+        raise request
     if isinstance(request, DecodeError):
         raise InvalidValue("request", expected="a message of the method's type", got=str(request))
     return request

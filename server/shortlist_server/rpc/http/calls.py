@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
 import grpc
@@ -146,6 +147,26 @@ def endpoints(handlers: Handlers) -> dict[str, Any]:
     return found
 
 
+def endpoint_in_front_of(
+    path: str, call: Callable[[Any], Awaitable[Any]], *, asked: type[Any], answered: type[Any]
+) -> Any:
+    """Return what answers at another path by a method's handler, as calls of that method.
+
+    Args:
+        path: The method's, which must have one answer.
+        call: Takes what was sent, or the DecodeError, and returns what is sent back. It asks the
+            handler by `answer`.
+        asked: Message that is sent.
+        answered: Message that is sent back.
+    """
+
+    async def run(request: Any, ctx: RequestContext[Any, Any]) -> Any:
+        return await call(request)
+
+    info = _info(method_descriptor(path), StreamType.UNARY)
+    return Endpoint.unary(replace(info, input=asked, output=answered), run)
+
+
 def method_descriptor(path: str) -> MethodDescriptor:
     """Return the description of the method at a path."""
     _, service, name = path.split("/")
@@ -155,11 +176,21 @@ def method_descriptor(path: str) -> MethodDescriptor:
     return found
 
 
-async def _call(request: Any, ctx: RequestContext[Any, Any]) -> Any:
+async def answer(request: Any) -> Any:
+    """Have the handler of the current call answer a message; a RequestError in its place ends the
+    call, counted and logged as any.
+
+    Raises:
+        ConnectError: the call has failed.
+    """
     handler, context = _admitted.get()
     response = await handler.unary_unary(request, context)
     context.name_request()
     return response
+
+
+async def _call(request: Any, ctx: RequestContext[Any, Any]) -> Any:
+    return await answer(request)
 
 
 async def _call_stream(request: Any, ctx: RequestContext[Any, Any]) -> AsyncGenerator[Any, None]:

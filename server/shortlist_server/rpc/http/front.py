@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from shortlist_server.errors import AccessError, ConfigError, RateLimited
 from shortlist_server.rpc.access import REFLECTION_METHOD, Access
+from shortlist_server.rpc.http import codelab
 from shortlist_server.rpc.http.calls import Admission, Handlers, endpoints
 from shortlist_server.rpc.http.codecs import BinaryCodec, JsonCodec
 from shortlist_server.rpc.http.openapi import describe
@@ -97,7 +98,7 @@ class HttpFront:
         """Whether each connection ends with the answer that is next on it."""
         connect = _Connect(
             service=None,
-            endpoints=lambda _: endpoints(handlers),
+            endpoints=lambda _: _endpoints(handlers, options),
             interceptors=(Admission(calls, handlers),),
             read_max_bytes=message_bytes_max,
             codecs=(BinaryCodec(), JsonCodec()),
@@ -188,6 +189,12 @@ class HttpFront:
         if self._running is not None:
             self._server.should_exit = True
             await self._running
+
+
+def _endpoints(handlers: Handlers, options: HttpOptions) -> dict[str, Any]:
+    if options.codelab is None:
+        return endpoints(handlers)
+    return {**endpoints(handlers), codelab.PATH: codelab.endpoint(options.codelab)}
 
 
 def _waits(server: asyncio.Server) -> bool:

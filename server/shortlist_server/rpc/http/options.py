@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CodelabOptions:
+    """How `POST /recommend` is answered; see `codelab.py`."""
+
+    title: str
+    """Attribute of the items that is answered; the id where an item has none."""
+    candidate_count: int
+    """Films that are retrieved and ranked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
     """How calls over HTTP are taken."""
 
@@ -14,3 +24,5 @@ class HttpOptions:
     connections_max: int
     cors_origins: tuple[str, ...] = ()
     """Origins of web pages that may call; `*` is any."""
+    codelab: CodelabOptions | None = None
+    """None: there is no `POST /recommend`."""
