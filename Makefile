@@ -62,7 +62,7 @@ test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
 	$(BIN)/pytest --numprocesses 2 -m 'not export'
 
-test-clients: $(VENV)/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Run the clients' tests, and check the table in docs/clients.md. Needs Go, Maven and Node.
+test-clients: $(VENV)/.installed $(VENV)-protos/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Run the clients' tests, and check the table in docs/clients.md. Needs Go, Maven and Node.
 	$(BIN)/python tests/all_clients.py $(WRITE)
 
 test-gemini-legacy: $(VENV)-gemini-legacy/.installed ## Run the tests of gemini-legacy, and calls at the oldest grpcio and protobuf, in their environment.
