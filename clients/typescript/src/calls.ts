@@ -27,7 +27,7 @@ export interface CallOptions {
    * returns it in `AnswerInfo.requestId` and in errors.
    */
   requestId?: string;
-  /** More metadata, as a `traceparent`. */
+  /** More metadata, as a `traceparent`: printable ASCII. */
   headers?: Readonly<Record<string, string>>;
 }
 
@@ -63,7 +63,7 @@ export class Call {
     if (!/^[ -~]{1,128}$/.test(this.requestId)) {
       throw refused("requestId", "1..128 printable ASCII characters", JSON.stringify(this.requestId));
     }
-    this.headers = new Headers({ ...options.headers, ...settings.headers, "x-request-id": this.requestId });
+    this.headers = headersOf({ ...options.headers, ...settings.headers, "x-request-id": this.requestId });
     this.#signal = options.signal;
     this.#signal?.addEventListener("abort", this.#giveUp);
     if (this.#signal?.aborted) {
@@ -235,6 +235,16 @@ export class Caller {
     }
     return undefined;
   }
+}
+
+function headersOf(fields: Readonly<Record<string, string>>): Headers {
+  for (const [name, value] of Object.entries(fields)) {
+    // What both gRPC and HTTP take as it is. Names in -bin are gRPC's for bytes.
+    if (!/^[a-z0-9_.-]+$/i.test(name) || /-bin$/i.test(name) || !/^[ -~]*$/.test(value)) {
+      throw refused("headers", "names and values of printable ASCII, no name in -bin", JSON.stringify(name));
+    }
+  }
+  return new Headers(fields);
 }
 
 async function* only<T>(one: T): AsyncGenerator<T, void, undefined> {

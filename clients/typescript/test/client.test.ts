@@ -57,6 +57,12 @@ for (const [transport, begin] of Object.entries(TRANSPORTS)) {
     for (const requestId of ["", "ü", "line\nbreak", "x".repeat(129)]) {
       await assert.rejects(client.recommend(SOMEONE, { requestId }), { name: "InvalidRequest", field: "requestId" });
     }
+    for (const headers of [{ "x y": "1" }, { x: "ü" }, { "x-bin": "1" }, { x: "line\nbreak" }] as Record<
+      string,
+      string
+    >[]) {
+      await assert.rejects(client.recommend(SOMEONE, { headers }), { name: "InvalidRequest", field: "headers" });
+    }
   });
 
   test(`${transport}: the API key is sent with every call`, async (context) => {

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { type TestContext, test } from "node:test";
+import { toBinary } from "@bufbuild/protobuf";
+import { encodeEnvelope } from "@connectrpc/connect/protocol";
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import * as node from "../src/node.js";
 import {
@@ -8,6 +11,7 @@ import {
   errorOf,
   type Fake,
   grpcFake,
+  listen,
   listOf,
   OVERLOADED,
   type Refusal,
@@ -140,6 +144,23 @@ test("a loop that is left ends the call on the server, and the next is a call of
       assert.equal(list.response?.info?.catalogRevision, expected);
       break;
     }
+  }
+  await left;
+});
+
+test("a loop over fetch that is left ends the call on the server", async (context) => {
+  let ended = () => {};
+  const left = new Promise<void>((resolve) => {
+    ended = resolve;
+  });
+  const server = createServer((_, response) => {
+    response.on("close", ended).writeHead(200, { "content-type": "application/connect+proto" });
+    response.write(encodeEnvelope(0, toBinary(node.StreamRecommendResponseSchema, listOf(1))));
+  });
+  const client = visit(context, `http://127.0.0.1:${await listen(context, server)}`);
+  for await (const list of client.streamRecommend({ request: SOMEONE })) {
+    assert.equal(list.response?.info?.catalogRevision, 1n);
+    break;
   }
   await left;
 });
