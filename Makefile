@@ -171,4 +171,5 @@ constraints: $(VENV)/.installed ## Resolve the newest versions into the constrai
 	done
 
 clean: ## Remove everything that was made.
+	rm -rf clients/typescript/build clients/typescript/dist $(NODE_MODULES)
 	rm -rf build $(VENV) $(VENV)-protos $(VENV)-gemini-legacy .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

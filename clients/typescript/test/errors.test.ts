@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { createServer } from "node:http";
+import { type AddressInfo, createServer as createMute, type Socket } from "node:net";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import * as node from "../src/node.js";
@@ -104,9 +106,17 @@ test("a server that is slow is told from one that is not there", async (context)
     name: "DeadlineExceeded",
     message: `${fake.target} gave no answer within 50 ms`,
   });
-  // It accepts connections, and never says a word of HTTP/2.
-  const mute = createServer();
-  const target = `127.0.0.1:${await listen(context, mute)}`;
+  // It accepts connections, and never says a word.
+  const sockets: Socket[] = [];
+  const mute = createMute((socket) => sockets.push(socket)).listen(0, "127.0.0.1");
+  await once(mute, "listening");
+  context.after(() => {
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    mute.close();
+  });
+  const target = `127.0.0.1:${(mute.address() as AddressInfo).port}`;
   await assert.rejects(dial(context, target).recommend(SOMEONE, { timeoutMs: 50 }), {
     name: "Unavailable",
     message: `${target} is not available: no connection to it within 50 ms`,
