@@ -15,7 +15,7 @@ export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http soak evaluate lint types layers stubs check-stubs published-protos check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -155,6 +155,9 @@ endif
 published-protos: $(VENV)-protos/.installed ## At a release: have later changes of the protos compared with those of now.
 	$(VENV)-protos/bin/buf breaking protos --against protos/published.binpb
 	$(VENV)-protos/bin/buf build protos --exclude-source-info --output protos/published.binpb
+
+completions: $(VENV)/.installed ## Write what makes shells complete `shortlist`.
+	$(BIN)/python .ci/completions.py
 
 check-wheels: $(VENV)/.installed ## Install the wheel into fresh environments and look at what is in them.
 	$(BIN)/python .ci/wheels.py

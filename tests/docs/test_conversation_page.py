@@ -1,4 +1,4 @@
-"""docs/conversation.md: its transcript is what `shortlist converse` prints, with a language model
+"""docs/conversation.md: its transcript is what `shortlist chat` prints, with a language model
 that answers by the rules of `tests/conversing.py` behind the real SDK.
 """
 

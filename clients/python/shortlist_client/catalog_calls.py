@@ -55,7 +55,7 @@ def upsert_items(
     return Call(
         method=lambda stubs: stubs.catalog.UpsertItems,
         request=catalog_pb2.UpsertItemsRequest(
-            items=[_item_to_proto(item, f"items[{place}]") for place, item in enumerate(items)],
+            items=[item_to_proto(item, f"items[{place}]") for place, item in enumerate(items)],
             idempotency_key=_key(idempotency_key),
             strict=optional_flag(strict, "strict"),
         ),
@@ -139,7 +139,12 @@ def _key(idempotency_key: str | None) -> str:
     return text(idempotency_key, "idempotency_key")
 
 
-def _item_to_proto(item: object, field: str) -> catalog_pb2.Item:
+def item_to_proto(item: object, field: str) -> catalog_pb2.Item:
+    """Return the message of an item.
+
+    Raises:
+        InvalidValue: It is no CatalogItem, or holds what the wire cannot.
+    """
     if not isinstance(item, CatalogItem):
         raise invalid(field, "a CatalogItem", item)
     vector = None

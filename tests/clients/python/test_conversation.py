@@ -231,6 +231,7 @@ def test_enums_of_a_later_server_are_not_recognized(ask: Ask, fake_server: FakeS
 @pytest.fixture
 def shortlist(fake_server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv("SHORTLIST_TARGET", fake_server.target)
+    monkeypatch.setenv("SHORTLIST_OUTPUT", "table")
     return lambda *arguments: main(arguments)
 
 
@@ -238,7 +239,7 @@ def test_the_command_prints_turns_and_sends_what_they_came_to(
     shortlist: Callable[..., int], fake_server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_server.script(PARTS, PARTS)
-    assert shortlist("converse", "Films", "More", "--user", "42", "--limit", "2") == 0
+    assert shortlist("chat", "Films", "More", "--user", "42", "--limit", "2") == 0
     first, second = (call.request for call in fake_server.received)
     assert (first.text, first.query.user.id, first.limit) == ("Films", "42", 2)
     assert not first.HasField("state")

@@ -1,68 +1,92 @@
-"""What each command of `shortlist` does: options in, the text to print out."""
+"""What the commands that ask for items do: options in, the text to print out."""
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from google.protobuf.message import Message
+
+from shortlist_client.cli.command import Output, json_document, json_line
 from shortlist_client.cli.conditions import filter_from_conditions
+from shortlist_client.cli.connection import KeepingClient, open_client
+from shortlist_client.cli.explanation import Answer
 from shortlist_client.cli.features import features_from_text
-from shortlist_client.cli.items import ITEMS_MAX, read_items
-from shortlist_client.cli.options import TIMEOUT_S
-from shortlist_client.cli.report import (
-    answer_report,
-    bundle_report,
-    bundles_report,
-    changes_report,
-    identity,
-    item_report,
-    json_report,
-    stats_report,
-    switch_report,
-)
-from shortlist_client.client import Client
-from shortlist_client.connection import TlsOptions
+from shortlist_client.cli.report import answer_report
+from shortlist_client.cli.screen import BOLD, styled
 from shortlist_client.filters import Filter, any_of
 from shortlist_client.options import Rerank
-from shortlist_client.queries import FeatureValue, Items, User
+from shortlist_client.queries import Embedding, FeatureValue, Items, Query, User
 from shortlist_client.results import BundleInfo
 
 
-def recommend(options: Namespace) -> str:
+def search(options: Namespace) -> Output:
+    """Run `shortlist search`."""
+    options.text = " ".join(options.words)
+    return recommend(options)
+
+
+def recommend(options: Namespace) -> Output:
     """Run `shortlist recommend`."""
+    if options.stream:
+        return _stream(options)
     with open_client(options) as client:
-        bundle = cache(client.get_active_bundle)
-        asked = _read_query(options, bundle)
-        answer = client.recommend(
-            asked.query,
-            context=asked.context,
-            text=options.text,
-            limit=options.limit,
-            candidate_count=options.candidates,
-            ef=options.ef,
-            exact=options.exact,
-            excluded_item_ids=options.exclude,
-            exclude_seen=not options.include_seen,
-            filter=read_filter(options, bundle),
-            excluded_filter=read_excluded_filter(options, bundle),
-            sources=options.source,
-            score_min=options.score_min,
-            diversity=options.diversity,
-            caps=options.cap,
-            pinned_items=options.pin,
-            temperature=options.temperature,
-            seed=options.seed,
-            rerank=_read_rerank(options),
-            explain=options.explain,
-            debug=options.debug,
-            bundle_label=options.label,
-            attributes=options.attributes,
-            strict=options.strict,
-        )
-    return json_report(answer) if options.json else answer_report(answer)
+        answer = client.recommend(**_recommend_arguments(options, client))
+    return _printed(options, client.response, answer)
+
+
+def _stream(options: Namespace) -> Generator[str, None, None]:
+    with (
+        open_client(options) as client,
+        client.stream_recommend(**_recommend_arguments(options, client)) as lists,
+    ):
+        for answer in lists:
+            if options.settings.json:
+                yield json_line(client.response)
+                continue
+            refinement = answer.refinement or "ranked"
+            yield styled(f"{refinement}{' (the last)' if answer.last else ''}", BOLD) + "\n"
+            yield answer_report(answer) + "\n" * (1 if answer.last else 2)
+
+
+def _printed(options: Namespace, response: Message, answer: Answer) -> str:
+    return json_document(response) if options.settings.json else answer_report(answer)
+
+
+def _recommend_arguments(options: Namespace, client: KeepingClient) -> dict[str, Any]:
+    bundle = cache(client.get_active_bundle)
+    asked = _read_query(options, bundle)
+    return {
+        "query": asked.query,
+        "context": asked.context,
+        "text": options.text,
+        "limit": options.limit,
+        "candidate_count": options.candidates,
+        "ef": options.ef,
+        "exact": options.exact,
+        "excluded_item_ids": options.exclude,
+        "exclude_seen": not options.include_seen,
+        "filter": read_filter(options, bundle),
+        "excluded_filter": read_excluded_filter(options, bundle),
+        "sources": options.source,
+        "score_min": options.score_min,
+        "diversity": options.diversity,
+        "caps": options.cap,
+        "pinned_items": options.pin,
+        "output_weights": dict(options.weight),
+        "temperature": options.temperature,
+        "seed": options.seed,
+        "rerank": _read_rerank(options),
+        "explain": options.explain,
+        "debug": options.debug,
+        "min_revision": options.min_revision,
+        "bundle_label": options.label,
+        "attributes": options.attributes,
+        "strict": options.strict,
+    }
 
 
 def _read_rerank(options: Namespace) -> Rerank | None:
@@ -73,7 +97,7 @@ def _read_rerank(options: Namespace) -> Rerank | None:
     )
 
 
-def retrieve(options: Namespace) -> str:
+def retrieve(options: Namespace) -> Output:
     """Run `shortlist retrieve`."""
     with open_client(options) as client:
         bundle = cache(client.get_active_bundle)
@@ -92,14 +116,15 @@ def retrieve(options: Namespace) -> str:
             sources=options.source,
             explain=options.explain,
             debug=options.debug,
+            min_revision=options.min_revision,
             bundle_label=options.label,
             attributes=options.attributes,
             strict=options.strict,
         )
-    return json_report(answer) if options.json else answer_report(answer)
+    return _printed(options, client.response, answer)
 
 
-def similar(options: Namespace) -> str:
+def similar(options: Namespace) -> Output:
     """Run `shortlist similar`."""
     with open_client(options) as client:
         answer = client.find_similar_items(
@@ -112,14 +137,15 @@ def similar(options: Namespace) -> str:
             excluded_item_ids=options.exclude,
             filter=read_filter(options, client.get_active_bundle),
             debug=options.debug,
+            min_revision=options.min_revision,
             bundle_label=options.label,
             attributes=options.attributes,
             strict=options.strict,
         )
-    return json_report(answer) if options.json else answer_report(answer)
+    return _printed(options, client.response, answer)
 
 
-def rank(options: Namespace) -> str:
+def rank(options: Namespace) -> Output:
     """Run `shortlist rank`."""
     with open_client(options) as client:
         bundle = cache(client.get_active_bundle)
@@ -129,131 +155,42 @@ def rank(options: Namespace) -> str:
             context=asked.context,
             item_ids=options.ranked,
             ranker=options.ranker,
+            output_weights=dict(options.weight),
             attributes=options.attributes,
             strict=options.strict,
             explain=options.explain,
             debug=options.debug,
+            min_revision=options.min_revision,
             bundle_label=options.label,
         )
-    return json_report(answer) if options.json else answer_report(answer)
-
-
-def info(options: Namespace) -> str:
-    """Run `shortlist info`."""
-    with open_client(options) as client:
-        bundle = client.get_active_bundle()
-    return json_report(bundle) if options.json else bundle_report(bundle)
-
-
-def stats(options: Namespace) -> str:
-    """Run `shortlist stats`."""
-    with open_client(options) as client:
-        result = client.get_catalog_stats(bundle_label=options.label)
-    return json_report(result) if options.json else stats_report(result)
-
-
-def item(options: Namespace) -> str:
-    """Run `shortlist item`."""
-    with open_client(options) as client:
-        result = client.get_item(
-            options.item, with_vector=options.vector, bundle_label=options.label
-        )
-    return json_report(result) if options.json else item_report(result)
-
-
-def upsert(options: Namespace) -> str:
-    """Run `shortlist upsert`; a call for every thousand items."""
-    items = read_items(options.file)
-    reports = []
-    with open_client(options) as client:
-        for start in range(0, len(items), ITEMS_MAX):
-            changes = client.upsert_items(items[start : start + ITEMS_MAX], strict=options.strict)
-            reports.append(changes_report(changes))
-            options.failed |= bool(changes.failures)
-    return "\n".join(reports)
-
-
-def delete(options: Namespace) -> str:
-    """Run `shortlist delete`."""
-    with open_client(options) as client:
-        changes = client.delete_items(options.items)
-    return changes_report(changes)
-
-
-def bundles(options: Namespace) -> str:
-    """Run `shortlist bundles`."""
-    with open_client(options) as client:
-        entries = client.list_bundles()
-    return json_report(entries) if options.json else bundles_report(entries)
-
-
-def activate(options: Namespace) -> str:
-    """Run `shortlist activate`."""
-    with open_client(options) as client:
-        switch = client.activate_bundle(
-            name=options.name,
-            version=options.bundle_version,
-            sha256=options.sha256,
-            label=options.label,
-            validate_only=options.validate,
-        )
-    if options.validate:
-        return f"{identity(switch.bundle)} can be served"
-    return switch_report(switch, options.label)
-
-
-def deactivate(options: Namespace) -> str:
-    """Run `shortlist deactivate`."""
-    with open_client(options) as client:
-        previous = client.deactivate_bundle(options.label)
-    return f"{options.label}: none, was {'none' if previous is None else identity(previous)}"
-
-
-def roll_back(options: Namespace) -> str:
-    """Run `shortlist roll-back`."""
-    with open_client(options) as client:
-        return switch_report(client.roll_back_bundle(label=options.label), options.label)
-
-
-def open_client(options: Namespace) -> Client:
-    """Return a client of the server that the options name."""
-    pems = (options.ca_file, options.certificate_file, options.key_file)
-    if (options.certificate_file is None) != (options.key_file is None):
-        options.parser.error("--certificate-file and --key-file belong together")
-    tls = None
-    if options.tls or any(pem is not None for pem in pems):
-        ca, certificate, key = pems
-        tls = TlsOptions(root_certificates=ca, client_certificate=certificate, client_key=key)
-    return Client(
-        options.target,
-        timeout_s=TIMEOUT_S if options.timeout is None else options.timeout,
-        tls=tls,
-        # Not as the option's default, which argparse would take for the name of a file.
-        api_key=os.environ.get("SHORTLIST_API_KEY") if options.api_key is None else options.api_key,
-        allow_plaintext_key=options.allow_plaintext_key,
-    )
+    return _printed(options, client.response, answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    query: User | Items | None
+    query: Query | None
     context: Mapping[str, FeatureValue]
 
 
 def _read_query(options: Namespace, bundle: Callable[[], BundleInfo]) -> _Asked:
     of_user = options.user is not None or options.feature or options.history
-    if options.items and of_user:
-        options.parser.error("--items stands alone: leave out --user, --feature and --history")
+    kinds = [bool(options.items), options.embedding is not None, bool(of_user)]
+    if sum(kinds) > 1:
+        options.parser.error(
+            "--items and --embedding stand alone: leave out --user, --feature and --history"
+        )
     text = getattr(options, "text", None)  # rank takes none
-    if not options.items and not of_user and text is None:
-        options.parser.error("for whom? Give --user, --feature, --history or --items")
+    if not any(kinds) and text is None:
+        options.parser.error("for whom? Give --user, --feature, --history, --items or --embedding")
     features, context = _read_features(options, bundle)
-    if not options.items and not of_user:
-        return _Asked(query=None, context=context)
+    query: Query | None = None
     if options.items:
-        return _Asked(query=Items(options.items), context=context)
-    user = User(id=options.user or "", features=features, history=options.history)
-    return _Asked(query=user, context=context)
+        query = Items(options.items)
+    elif options.embedding is not None:
+        query = Embedding(options.embedding)
+    elif of_user:
+        query = User(id=options.user or "", features=features, history=options.history)
+    return _Asked(query=query, context=context)
 
 
 def _read_features(

@@ -1,23 +1,24 @@
-"""`shortlist converse`: a conversation in the terminal."""
+"""`shortlist chat`: a conversation in the terminal."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
 
-from shortlist_client.cli.commands import open_client, read_excluded_filter, read_filter
+from shortlist_client.cli.command import Output, Subparsers, add_command, add_server, json_line
+from shortlist_client.cli.commands import read_excluded_filter, read_filter
+from shortlist_client.cli.connection import KeepingClient, open_client, timeout_s
 from shortlist_client.cli.options import (
     add_excluded_filter,
     add_exclusions,
     add_filter,
-    add_server,
+    add_revision,
 )
 from shortlist_client.cli.screen import BOLD, DIM, styled, terminal_width
 from shortlist_client.cli.table import Column, printable, table_lines, value_text
-from shortlist_client.client import Client
+from shortlist_client.conversation_calls import TIMEOUT_S
 from shortlist_client.conversations import (
     AttributeComparison,
     AttributeCondition,
@@ -28,14 +29,19 @@ from shortlist_client.conversations import (
     TurnPart,
     Understanding,
 )
+from shortlist_client.errors import ConversationNotFound, ShortlistError
 from shortlist_client.filters import Filter
 from shortlist_client.results import ScoredItem
 
-EPILOG = """\
+_EPILOG = """\
 examples:
-  shortlist converse --user 42                    type what you would like; Ctrl-D ends it
-  shortlist converse --user 42 "a comedy, please" "something older" "why the first?"
-  shortlist converse --user 42 --keep "a comedy"  the server keeps it; the last line is its id
+  shortlist chat --user 42                        say what you would like; Ctrl-D ends it
+  shortlist chat --user 42 "a comedy, please" "something older" "why the first?"
+  shortlist chat --user 42 --keep "a comedy"      the server keeps it; the last line is its id
+  shortlist chat --conversation 7f3a...           go on with one that it keeps
+  shortlist chat --json < said.txt                each part of each answer is a line of JSON
+
+At the prompt: an empty line or Ctrl-D ends it, /new begins anew, Ctrl-C ends the answer that comes.
 """
 
 _SIGNS = {
@@ -46,8 +52,18 @@ _SIGNS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `shortlist converse` takes."""
+def add_commands(subparsers: Subparsers) -> None:
+    """Add the command."""
+    parser = add_command(
+        subparsers,
+        "chat",
+        "[TEXT ...] [options]",
+        "a conversation about what to recommend, turn by turn",
+        _EPILOG,
+        run=_chat,
+        aliases=("converse",),
+    )
+    parser.set_defaults(default_timeout_s=TIMEOUT_S)
     parser.add_argument(
         "said",
         nargs="*",
@@ -75,54 +91,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_filter(parser)
     add_excluded_filter(parser)
     add_exclusions(parser)
+    add_revision(parser)
     add_server(parser)
 
 
-def converse(options: Namespace) -> Iterator[str]:
-    """Run `shortlist converse`: yields what to print, as it comes."""
-    conversation: str | ConversationState | None = options.conversation
-    with open_client(options) as client:
+def _chat(options: Namespace) -> Output:
+    chat = Chat(options)
+    if options.said:
+        return chat.say_all(options.said)
+    if sys.stdin is not None and sys.stdin.isatty() and not options.settings.json:
+        return chat.talk()
+    return chat.say_all(_lines())
+
+
+class Chat:
+    """A conversation: what was said so far, and with whom."""
+
+    def __init__(self, options: Namespace) -> None:
+        """Begin, or go on where the options say so."""
+        self._options = options
+        self._conversation: str | ConversationState | None = options.conversation
+
+    def say_all(self, lines: Iterable[str]) -> Generator[str, None, None]:
+        """Yield what to print of each turn, as it comes; the first error ends it."""
+        with open_client(self._options) as client:
+            filters = self._filters(client)
+            for said in lines:
+                if not self._options.settings.json:
+                    yield f"{styled(f'> {printable(said)}', BOLD)}\n"
+                yield from self._say(client, said, *filters)
+        if isinstance(self._conversation, str) and not self._options.settings.json:
+            yield f"conversation {printable(self._conversation)}\n"
+
+    def talk(self) -> Generator[str, None, None]:
+        """Yield what to print to somebody who sits there and answers."""
+        _edit_lines()
+        with open_client(self._options) as client:
+            filters = self._filters(client)
+            yield styled("Say what you would like. Ctrl-D ends it, /new begins anew.", DIM) + "\n"
+            while (said := _asked()) is not None:
+                if said == "/new":
+                    self._conversation = None
+                    yield styled("  (a new conversation)", DIM) + "\n"
+                    continue
+                try:
+                    yield from self._say(client, said, *filters)
+                except KeyboardInterrupt:
+                    yield "\n" + styled("  (left off)", DIM) + "\n"
+                except ConversationNotFound as error:
+                    self._conversation = None
+                    yield f"  {printable(str(error))}; this begins a new one\n"
+                except ShortlistError as error:
+                    # The conversation is what it was before: it may be said again.
+                    yield f"  {printable(str(error))}\n"
+        if isinstance(self._conversation, str):
+            yield f"conversation {printable(self._conversation)}\n"
+
+    def _filters(self, client: KeepingClient) -> tuple[Filter | None, Filter | None]:
         bundle = cache(client.get_active_bundle)
-        filters = (read_filter(options, bundle), read_excluded_filter(options, bundle))
-        for said in options.said or _lines():
-            yield f"{styled(f'> {printable(said)}', BOLD)}\n"
-            for part in _turn(client, options, said, conversation, *filters):
+        return read_filter(self._options, bundle), read_excluded_filter(self._options, bundle)
+
+    def _say(
+        self, client: KeepingClient, said: str, wanted: Filter | None, unwanted: Filter | None
+    ) -> Generator[str, None, None]:
+        options = self._options
+        with client.converse(
+            said,
+            user=options.user,
+            conversation=self._conversation,
+            keep=options.keep,
+            limit=options.limit,
+            filter=wanted,
+            excluded_filter=unwanted,
+            excluded_item_ids=options.exclude,
+            exclude_seen=not options.include_seen,
+            attributes=options.attributes,
+            min_revision=options.min_revision,
+            bundle_label=options.label,
+            timeout_s=timeout_s(options),
+        ) as parts:
+            for part in parts:
                 if isinstance(part, TurnEnd):
-                    conversation = part.conversation
-                yield from _shown(part)
-    if isinstance(conversation, str):
-        yield f"conversation {printable(conversation)}\n"
+                    self._conversation = part.conversation
+                if options.settings.json:
+                    yield json_line(client.response)
+                else:
+                    yield from _shown(part)
+
+
+def _asked() -> str | None:
+    """Return what somebody says at the prompt; None where he has said all."""
+    try:
+        said = input("> ").strip()
+    except EOFError:
+        print()
+        return None
+    return said or None
+
+
+def _edit_lines() -> None:
+    """Have `input` edit lines, and know those before, where Python can."""
+    try:
+        import readline  # noqa: F401  # it is enough to import it
+    except ImportError:
+        return
 
 
 def _lines() -> Iterator[str]:
-    """Yield what somebody types, or a file holds, line by line."""
+    """Yield what a file holds, or somebody types, line by line."""
     for line in sys.stdin:
         if line.strip():
             yield line.strip()
-
-
-def _turn(
-    client: Client,
-    options: Namespace,
-    said: str,
-    conversation: str | ConversationState | None,
-    wanted: Filter | None,
-    unwanted: Filter | None,
-) -> Iterable[TurnPart]:
-    return client.converse(
-        said,
-        user=options.user,
-        conversation=conversation,
-        keep=options.keep,
-        limit=options.limit,
-        filter=wanted,
-        excluded_filter=unwanted,
-        excluded_item_ids=options.exclude,
-        exclude_seen=not options.include_seen,
-        attributes=options.attributes,
-        bundle_label=options.label,
-        timeout_s=options.timeout,
-    )
 
 
 def _shown(part: TurnPart) -> Iterator[str]:

@@ -9,10 +9,17 @@ from shortlist_client.cli.screen import BOLD, styled, terminal_width
 from shortlist_client.cli.table import Column, property_lines, table_lines, value_text
 from shortlist_client.explanation import AnsweredQuery, Selection
 from shortlist_client.options import PinnedItem, Rerank, Source
-from shortlist_client.results import Candidates, Ranking, Recommendations, ScoredItem, SimilarItems
+from shortlist_client.results import (
+    Candidates,
+    Ranking,
+    Recommendations,
+    ScoredItem,
+    SimilarItems,
+    StreamedRecommendations,
+)
 from shortlist_client.values import AttributeValue
 
-Answer: TypeAlias = Recommendations | Candidates | Ranking | SimilarItems
+Answer: TypeAlias = Recommendations | StreamedRecommendations | Candidates | Ranking | SimilarItems
 
 _SHOWN_COUNT_MAX = 8
 """Of a list's values: an embedding has hundreds, and --json has them all."""

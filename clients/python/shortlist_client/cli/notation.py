@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from shortlist_client.cli.conditions import OPERATORS, Condition
@@ -27,6 +28,18 @@ def name_and_value(argument: str) -> tuple[str, str]:
     return name, value
 
 
+def weight(argument: str) -> tuple[str, float]:
+    """Read `OUTPUT=WEIGHT`."""
+    name, _, written = argument.rpartition("=")
+    try:
+        number = float(written)
+    except ValueError:
+        name = ""
+    if not name:
+        raise argparse.ArgumentTypeError(f"expected OUTPUT=WEIGHT, got {argument!r}")
+    return name, number
+
+
 def event(argument: str) -> Event:
     """Read `ID[:RATING]`; `x:5:` is the id `x:5`."""
     item_id, colon, rating = argument.rpartition(":")
@@ -48,12 +61,30 @@ def file_bytes(argument: str) -> bytes:
         raise argparse.ArgumentTypeError(f"{argument}: {error.strerror}") from error
 
 
-def file_line(argument: str) -> str:
-    """Read the file of this name, which holds one line."""
+def readable_file(argument: str) -> str:
+    """Return the name itself, of a file that can be read."""
+    file_bytes(argument)
+    return argument
+
+
+def key_file(argument: str) -> str:
+    """Return the name itself, of a file that holds text."""
     try:
-        return file_bytes(argument).decode("ascii").strip()
+        file_bytes(argument).decode("ascii")
     except UnicodeDecodeError as error:
         raise argparse.ArgumentTypeError(f"{argument}: expected one line of ASCII") from error
+    return argument
+
+
+def embedding(argument: str) -> list[float]:
+    """Read the file of this name, which holds a JSON list of numbers."""
+    try:
+        values = json.loads(file_bytes(argument))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{argument}: expected JSON: {error}") from error
+    if not isinstance(values, list) or not all(isinstance(one, int | float) for one in values):
+        raise argparse.ArgumentTypeError(f"{argument}: expected a JSON list of numbers")
+    return values
 
 
 def condition(argument: str) -> Condition:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-from typing import Any, get_args
+from typing import get_args
 
 from shortlist_client.cli import notation
 from shortlist_client.options import Ranker
-
-TIMEOUT_S = 5.0
-"""A person at a terminal rather waits for a first, cold answer than reads an error."""
 
 
 def add_query(parser: argparse.ArgumentParser) -> None:
     """Add for whom or what items are wanted."""
     group = parser.add_argument_group(
-        "for whom (one at least, or --text; --items excludes the other three)"
+        "for whom (one at least, or --text; --items and --embedding stand alone)"
     )
     group.add_argument("--user", metavar="ID", help="a user's id")
     group.add_argument(
@@ -40,6 +36,12 @@ def add_query(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--items", nargs="+", action="extend", default=[], metavar="ID", help="items like these"
+    )
+    group.add_argument(
+        "--embedding",
+        type=notation.embedding,
+        metavar="FILE",
+        help="a query embedding: a JSON list of numbers; excludes the others, too",
     )
     parser.add_argument(
         "--context",
@@ -173,6 +175,19 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add how the ranker's outputs make the score."""
+    parser.add_argument(
+        "--weight",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=notation.weight,
+        metavar="OUTPUT=WEIGHT",
+        help="outputs of the ranker that make the score (default: as the bundle says)",
+    )
+
+
 def add_rerank(parser: argparse.ArgumentParser) -> None:
     """Add what a language model is to do."""
     group = parser.add_argument_group("a language model's order")
@@ -219,7 +234,7 @@ def add_answer(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="attributes to show (default: all)",
     )
-    add_json(parser)
+    add_revision(parser)
 
 
 def add_explain(parser: argparse.ArgumentParser) -> None:
@@ -240,75 +255,11 @@ def add_label(parser: argparse.ArgumentParser, help_: str) -> None:
     parser.add_argument("--label", default="", metavar="LABEL", help=help_)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add in which form it is printed."""
-    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
-
-
-def add_server(parser: argparse.ArgumentParser, *, before_command: bool = False) -> None:
-    """Add where the server is.
-
-    Args:
-        parser: That of a command, or of what stands before it.
-        before_command: Whether it is the latter. Its values hold unless they are given again after
-            the command, whose parser has no defaults, since they would win over them.
-    """
-    group = parser.add_argument_group("server (before or after the command)")
-    target = os.environ.get("SHORTLIST_TARGET") or "127.0.0.1:8500"
-
-    def default(value: object) -> Any:
-        return value if before_command else argparse.SUPPRESS
-
-    group.add_argument(
-        "--target",
-        default=default(target),
-        metavar="HOST:PORT",
-        help=f"default: $SHORTLIST_TARGET, else 127.0.0.1:8500 (now {target.replace('%', '%%')})",
-    )
-    group.add_argument(
-        "--timeout",
-        type=float,
-        default=default(None),
-        metavar="SECONDS",
-        help=f"deadline, and the server's time budget (default {TIMEOUT_S:g}; for each turn of "
-        "`converse` 30)",
-    )
-    group.add_argument(
-        "--tls", action="store_true", default=default(False), help="encrypt the connection"
-    )
-    group.add_argument(
-        "--ca-file",
-        type=notation.file_bytes,
-        default=default(None),
-        metavar="PEM",
-        help="certificates to trust instead of the public authorities; implies --tls",
-    )
-    group.add_argument(
-        "--certificate-file",
-        type=notation.file_bytes,
-        default=default(None),
-        metavar="PEM",
-        help="certificate to show to a server that asks for one; implies --tls",
-    )
-    group.add_argument(
-        "--key-file",
-        type=notation.file_bytes,
-        default=default(None),
-        metavar="PEM",
-        help="its private key",
-    )
-    # No flag takes the key itself: other users of the machine see the arguments of a process.
-    group.add_argument(
-        "--api-key-file",
-        dest="api_key",
-        type=notation.file_line,
-        default=default(None),
-        metavar="FILE",
-        help="file with the API key; default: the key that $SHORTLIST_API_KEY holds",
-    )
-    group.add_argument(
-        "--allow-plaintext-key",
-        action="store_true",
-        default=default(False),
-        help="send the API key without TLS to other machines, too",
+def add_revision(parser: argparse.ArgumentParser) -> None:
+    """Add what the answer must have seen of the catalogue."""
+    parser.add_argument(
+        "--min-revision",
+        type=int,
+        metavar="N",
+        help="least revision of the catalogue to answer from, as `upsert` prints it",
     )

@@ -6,20 +6,27 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 
 from shortlist_client.cli.arguments import make_parser
-from shortlist_client.errors import (
-    DeadlineExceeded,
-    Internal,
-    InvalidRequestError,
-    PermissionDenied,
-    ShortlistError,
-    Unauthenticated,
+from shortlist_client.cli.command import Output
+from shortlist_client.cli.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    PARTLY,
+    PIPE_CLOSED,
+    exit_code,
 )
+from shortlist_client.cli.settings import read_settings
+from shortlist_client.errors import DeadlineExceeded, Internal, ShortlistError, Unavailable
 
-OK, FAILED, REFUSED = 0, 1, 2
-# What a shell reports for a program that died of SIGINT or SIGPIPE: 128 + the signal's number.
-INTERRUPTED, PIPE_CLOSED = 130, 141
+_HANDSHAKES = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is by nobody who is trusted here (--ca-file)",
+    "Hostname Verification Check failed": "its certificate is for another name",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS (--no-tls)",
+}
+"""What gRPC says of a failed handshake, and what it means."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,24 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         options = make_parser().parse_args(arguments)
-        output = options.run(options)
-        # Flushed here, where a closed pipe is caught, and not when the interpreter leaves.
-        if isinstance(output, str):
-            print(output, flush=True)
-        else:
-            for piece in output:
-                print(piece, end="", flush=True)
-        if getattr(options, "failed", False):
-            return REFUSED
+        options.settings = read_settings(options)
+        _print(options.run(options))
+        return PARTLY if getattr(options, "partly", False) else OK
     except ShortlistError as error:
         _complain(_message(error))
-        refused = isinstance(error, InvalidRequestError | Unauthenticated | PermissionDenied)
-        return REFUSED if refused else FAILED
+        return exit_code(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
         return _give_up_output(error)
-    return OK
+
+
+def _print(output: Output) -> None:
+    # Flushed here, where a closed pipe is caught, and not when the interpreter leaves.
+    if isinstance(output, str):
+        print(output, flush=True)
+        return
+    with closing(output) as pieces:
+        for piece in pieces:
+            print(piece, end="", flush=True)
 
 
 def _silence_grpc() -> None:
@@ -76,6 +85,11 @@ def _message(error: ShortlistError) -> str:
     # The two whose cause may stand in the server's log; beside the others the id is noise.
     if isinstance(error, Internal | DeadlineExceeded):
         return f"{error} (request {error.request_id})"
+    if isinstance(error, Unavailable):
+        for words, means in _HANDSHAKES.items():
+            if words in str(error):
+                # What OpenSSL says is for those who wrote it.
+                return f"{str(error).partition(': ')[0]}: {means}"
     return str(error)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from datetime import datetime
 from enum import StrEnum
 
 from shortlist_client.cli.explanation import Answer, answered_lines, model_inputs_lines
@@ -28,14 +25,6 @@ from shortlist_client.results import (
 
 # What people look for first comes first; the others follow by name.
 _FIRST_ATTRIBUTES = ("title", "name")
-
-
-def json_report(
-    result: Answer | ActiveBundle | CatalogStats | ServedItem | tuple[BundleEntry, ...],
-) -> str:
-    """Return a result as JSON, its fields named as in `shortlist_client.results`."""
-    document = [asdict(one) for one in result] if isinstance(result, tuple) else asdict(result)
-    return json.dumps(document, indent=2, ensure_ascii=False, default=_json_value)
 
 
 def answer_report(answer: Answer) -> str:
@@ -296,12 +285,6 @@ def _identity_line(info: AnswerInfo) -> str:
 
 def _fields(fields: Sequence[FieldInfo]) -> str:
     return ", ".join(f"{field.name} ({field.type.value.lower()})" for field in fields) or "none"
-
-
-def _json_value(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"no JSON for {type(value).__name__}")
 
 
 def item_report(item: ServedItem) -> str:

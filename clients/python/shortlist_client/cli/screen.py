@@ -22,6 +22,14 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size().columns if _is_terminal() else None
 
 
+def terminal_size() -> tuple[int | None, int | None]:
+    """Return lines and columns of the terminal; None where the output goes elsewhere."""
+    if not _is_terminal():
+        return None, None
+    size = shutil.get_terminal_size()
+    return size.lines, size.columns
+
+
 def _is_terminal() -> bool:
     # None where the caller closed it, as in `shortlist info >&-`.
     return sys.stdout is not None and sys.stdout.isatty()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from shortlist.v1 import catalog_pb2, recommendation_pb2, types_pb2
 
@@ -175,12 +176,8 @@ def test_json_has_all_of_it(
 ) -> None:
     fake_server.script(ANSWER)
     assert shortlist("recommend", "--user", "42", "--explain", "--debug", "--json") == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["info"]["model_inputs"][0]["inputs"]["history"] == list(range(10))
-    assert printed["info"]["answered_query"]["selection"]["caps"] == [
-        {"attribute": "genres", "item_count_max": 3}
-    ]
-    assert printed["items"][0]["model_inputs"] == {"age": [36.5], "item_id": [17.0]}
+    printed = json_format.Parse(capsys.readouterr().out, recommendation_pb2.RecommendResponse())
+    assert printed == ANSWER
 
 
 def test_stats_tell_how_large_the_catalogue_is_and_how_well_it_is_searched(
@@ -211,7 +208,7 @@ catalogue left  searches  recall
 """
     )
     assert shortlist("stats", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["recall"][0]["recall"] is None
+    assert "recall" not in json.loads(capsys.readouterr().out)["recall"][0]
 
 
 def test_stats_of_a_server_that_checks_nothing_say_so(

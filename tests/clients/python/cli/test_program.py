@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -12,7 +13,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from certificates import Authority
+from shortlist_client import errors
 from shortlist_client.cli import main
+from shortlist_client.cli.arguments import make_parser
+from shortlist_client.cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from tests.clients.python.conftest import Failure as FailureType
@@ -31,9 +36,14 @@ EMPTY_ANSWER = "no items\n\ntotal 0.00 ms\n  () · request \n"
     [
         (Code.INVALID_ARGUMENT, "OUT_OF_RANGE", 2),
         (Code.INVALID_ARGUMENT, "", 2),
-        (Code.NOT_FOUND, "UNKNOWN_ITEM", 1),
-        (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1),
-        (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 1),
+        (Code.UNAUTHENTICATED, "API_KEY_MISSING", 3),
+        (Code.PERMISSION_DENIED, "SCOPE_MISSING", 3),
+        (Code.NOT_FOUND, "UNKNOWN_ITEM", 4),
+        (Code.NOT_FOUND, "BUNDLE_MISSING", 4),
+        (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 7),
+        (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", 6),
+        (Code.FAILED_PRECONDITION, "CATALOG_READ_ONLY", 8),
+        (Code.ABORTED, "SWITCH_UNDER_WAY", 8),
         (Code.INTERNAL, "INTERNAL", 1),
         (Code.UNIMPLEMENTED, "", 1),
     ],
@@ -53,6 +63,19 @@ def test_errors_are_one_line_on_stderr_and_an_exit_code(
     assert out == ""
     assert err.startswith("shortlist: what is wrong")
     assert err.count("\n") == 1
+
+
+def test_every_error_that_is_no_fault_has_a_code_of_its_own() -> None:
+    kinds = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.ShortlistError)
+    }
+    assert {kind.__name__ for kind in kinds if exit_code(kind()) == 1} == {
+        "ShortlistError",
+        "Internal",
+    }
+    assert exit_code(errors.ShuttingDown()) == exit_code(errors.Unavailable()) == 5
 
 
 def test_errors_that_the_servers_log_explains_name_the_request(
@@ -138,30 +161,45 @@ def test_messages_speak_to_who_is_at_a_shell_too(
         assert "None" not in error
 
 
-def test_a_server_that_speaks_no_tls_is_one_line_too(
-    environment: dict[str, str],
-) -> None:
+def test_a_server_that_speaks_no_tls_is_told_in_one_line(environment: dict[str, str]) -> None:
     run = subprocess.run(
         [*COMMAND, "info", "--tls", "--timeout", "2"],
         env=environment,
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 1
+    assert run.returncode == 5
     assert run.stderr.startswith("shortlist: 127.0.0.1")
+    assert "it speaks no TLS (--no-tls)" in run.stderr
     assert run.stderr.count("\n") == 1
 
 
-def test_a_certificate_file_turns_tls_on(environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("no certificate")
+def test_a_certificate_by_somebody_unknown_is_told_in_one_line(
+    environment: dict[str, str], start_server: Callable[..., FakeServer], tmp_path: Path
+) -> None:
+    server = Authority("one").issue("localhost")
+    credentials = grpc.ssl_server_credentials([(server.key, server.certificate)])
+    target = start_server(credentials).target
+    (tmp_path / "ca.pem").write_bytes(Authority("other").pem)
     run = subprocess.run(
-        [*COMMAND, "info", "--ca-file", str(tmp_path / "ca.pem"), "--timeout", "2"],
+        [*COMMAND, "info", "--target", target, "--ca-file", str(tmp_path / "ca.pem")],
         env=environment,
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 1
+    assert run.returncode == 5
+    assert "its certificate is by nobody who is trusted here (--ca-file)" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+def commands() -> list[str]:
+    """The names of all commands."""
+    (subparsers,) = [
+        action
+        for action in make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
+    return [action.dest.partition(" ")[0] for action in subparsers._choices_actions]
 
 
 def test_help_teaches_by_example_and_names_the_exit_codes(
@@ -173,10 +211,11 @@ def test_help_teaches_by_example_and_names_the_exit_codes(
     out = capsys.readouterr().out
     for line in ("exit codes:", "examples:", "SHORTLIST_TARGET", "130", "141"):
         assert line in out
-    for command in ("recommend", "retrieve", "similar", "rank", "info", "stats"):
+    for command in commands():
         with pytest.raises(SystemExit):
             shortlist(command, "--help")
-        assert f"examples:\n  shortlist {command}" in capsys.readouterr().out
+        _, examples = capsys.readouterr().out.split("examples:\n")
+        assert f"shortlist {command}" in examples
 
 
 def test_the_version_is_that_of_the_distribution(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from shortlist.v1 import bundle_pb2, recommendation_pb2, types_pb2
@@ -111,27 +112,20 @@ def test_recommend_prints_a_table_and_how_it_came_about(
     assert [call.request for call in fake_server.received] == [expected]
 
 
-def test_json_is_the_whole_result(
+def test_json_is_the_answer_as_proto_json(
     shortlist: Callable[..., int], fake_server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_server.script(ANSWER)
     assert shortlist("recommend", "--user", "42", "--json") == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert [item["id"] for item in printed["items"]] == ["50", "9"]
-    assert printed["items"][1]["attributes"] == {
-        "title": "七人の侍",
-        "year": 1954,
-        "genres": ["Drama", "War"],
-    }
-    assert printed["info"]["stages"][1] == {
-        "name": "retrieval",
-        "duration_ms": 0.08,
-        "items_in": 0,
-        "items_out": 0,
-        "outcome": "OK",
-        "plan": "exact 1682 of 1682",
-    }
-    assert printed["info"]["shortfall_reason"] is None
+    printed = capsys.readouterr().out
+    assert json_format.Parse(printed, recommendation_pb2.RecommendResponse()) == ANSWER
+    document = json.loads(printed)
+    assert [item["id"] for item in document["items"]] == ["50", "9"]
+    assert document["items"][1]["attributes"]["year"] == {"int64Value": "1954"}
+    # What is empty is there, so that a script need not ask.
+    assert document["info"]["warnings"] == []
+    # Letters are letters.
+    assert "七人の侍" in printed
 
 
 def test_cold_start_shortfall_warnings_and_skipped_stages_are_told(
@@ -216,8 +210,8 @@ built with  hnswlib 0.8.0, tensorflow 2.21.0
     )
     assert shortlist("info", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["create_time"] == "2026-11-01T12:00:00+00:00"
-    assert printed["features"][0] == {"name": "user.age", "type": "INT64"}
+    assert printed["bundle"]["createTime"] == "2026-11-01T12:00:00Z"
+    assert printed["bundle"]["features"][0] == {"name": "user.age", "type": "VALUE_TYPE_INT64"}
 
 
 def test_an_empty_bundle_description_is_printed_all_the_same(
@@ -263,12 +257,27 @@ def test_no_color_is_respected(fake_server: FakeServer, environment: dict[str, s
     assert run_on_a_terminal(screen, "recommend", "--user", "42") == TABLE
 
 
-def test_a_pipe_gets_the_same_table_uncut_and_without_colours(
+def test_a_pipe_gets_json(fake_server: FakeServer, environment: dict[str, str]) -> None:
+    fake_server.script(ANSWER)
+    del environment["SHORTLIST_OUTPUT"]
+    command = [*COMMAND, "recommend", "--user", "42"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert json_format.Parse(run.stdout, recommendation_pb2.RecommendResponse()) == ANSWER
+
+
+def test_a_terminal_gets_a_table(fake_server: FakeServer, environment: dict[str, str]) -> None:
+    fake_server.script(ANSWER)
+    del environment["SHORTLIST_OUTPUT"]
+    screen = {**environment, "COLUMNS": "200", "TERM": "xterm", "NO_COLOR": "1"}
+    assert run_on_a_terminal(screen, "recommend", "--user", "42") == TABLE
+
+
+def test_a_pipe_gets_the_same_table_uncut_and_without_colours_where_it_is_asked_for(
     fake_server: FakeServer, environment: dict[str, str]
 ) -> None:
     fake_server.script(ANSWER)
     run = subprocess.run(
-        [*COMMAND, "recommend", "--user", "42"],
+        [*COMMAND, "recommend", "--user", "42", "--table"],
         env={**environment, "COLUMNS": "40", "TERM": "xterm"},
         capture_output=True,
         text=True,
