@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a title's letters gets `?`, not a traceback.
         sys.stdout.reconfigure(errors="replace")
+    options: Namespace | None = None
     try:
         options = make_parser().parse_args(arguments)
         options.settings = read_settings(options)
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(_message(error))
         return exit_code(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return int(getattr(options, "interrupted", INTERRUPTED))
     except OSError as error:
         return _give_up_output(error)
 

@@ -17,6 +17,7 @@ from shortlist_client.cli.command import (
     add_metrics,
     add_server,
 )
+from shortlist_client.cli.exit_codes import OK
 from shortlist_client.cli.screen import BOLD, DIM, styled, terminal_size
 from shortlist_client.cli.settings import Settings
 from shortlist_client.cli.table import cut
@@ -53,6 +54,8 @@ def add_commands(subparsers: Subparsers) -> None:
         _EPILOG,
         run=_top,
     )
+    # It is how one ends it, and no failure.
+    parser.set_defaults(interrupted=OK)
     parser.add_argument(
         "--interval",
         type=float,
@@ -144,9 +147,6 @@ def _own_screen() -> Iterator[Callable[[float], bool]]:
         print(_ENTER, end="", flush=True)
     try:
         yield keys.wait
-    except KeyboardInterrupt:
-        # How one ends it, and no failure.
-        return
     finally:
         keys.restore()
         if shows:
