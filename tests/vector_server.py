@@ -69,6 +69,8 @@ class VectorServers:
     """The same, where they answer HTTP."""
     keys: Mapping[str, str]
     """API keys of `main` by name; `wrong` is one that it does not know."""
+    metrics: str
+    """Where `main` shows its metrics."""
 
 
 @contextlib.contextmanager
@@ -81,8 +83,8 @@ def vector_servers(folder: Path) -> Iterator[VectorServers]:
         model = running.enter_context(LlmStub())
         model.rule, model.talk = _think, word
         (folder / "server.toml").write_text(_settings(folder, model))
-        address = free_address()
-        settings = ("--workers", "1", "--http", address)
+        address, metrics = free_address(), free_address()
+        settings = ("--workers", "1", "--http", address, "--metrics-listen", metrics)
         arguments = (*settings, "--config", folder / "server.toml")
         main = running.enter_context(Supervised(folder, *arguments, bundle=bundle))
         generation = load_generation(bundle)
@@ -93,6 +95,7 @@ def vector_servers(folder: Path) -> Iterator[VectorServers]:
             targets={"main": main.target, "faulty": faulty.target},
             http={"main": address, "faulty": faulty.http},
             keys=keys,
+            metrics=metrics,
         )
 
 
