@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
-from shortlist_exporters.evaluation.served import evaluate
+from shortlist_exporters.evaluation.over_grpc import serving
 from shortlist_exporters.onnx.tensorflow import SavedModel
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
@@ -52,16 +51,17 @@ def main() -> None:
         export("train", "--data", data, *settings, "--out", str(folder / "trained"), "--replace")
         export("bundle", str(folder / "trained"), "--out", str(folder / "bundle"), "--replace")
     bundle = OUT / "ids/bundle"
-    test = pq.read_table(OUT / "ids/trained/test.parquet")
-    evaluations = [
-        evaluate(bundle, test, exclude_seen=False, exact=True),
-        evaluate(bundle, test, exclude_seen=False, ef=EF),
-    ]
+    with serving(bundle) as target:
+        split = ("--data", data, "--split", f"random:0.8:{seed}", "--target", target)
+        evaluations = [
+            evaluate(bundle, *split, "--exact"),
+            evaluate(bundle, *split, "--ef", str(EF)),
+        ]
     report = {
         "data": load_generation(bundle).bundle.manifest.data.name,
         "seed": seed,
-        "pair_count": len(test),
-        "evaluations": [figures.as_json() for figures in evaluations],
+        "pair_count": evaluations[0]["pair_count"],
+        "evaluations": evaluations,
         "agreement": agreement(OUT / "all/bundle", OUT / "all/trained"),
     }
     RESULT.parent.mkdir(exist_ok=True)
@@ -71,6 +71,32 @@ def main() -> None:
 
 def export(*arguments: str) -> None:
     subprocess.run([Path(sys.executable).parent / "shortlist-export", *arguments], check=True)
+
+
+def evaluate(bundle: Path, *arguments: str) -> dict[str, Any]:
+    """Return the figures of `shortlist-export evaluate` with seen films in the lists, and as many
+    candidates as items wanted, so that retrieval's first k are the candidates.
+    """
+    program = str(Path(sys.executable).parent / "shortlist-export")
+    command = [program, "evaluate", str(bundle), *arguments]
+    command += ["--include-seen", "--candidates", "100", "--draws", "0", "--json"]
+    figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    def hits(stage: str) -> dict[str, float]:
+        return {
+            str(k): figures["stages"][stage][f"hit_at_{k}"]["value"] for k in figures["cutoffs"]
+        }
+
+    return {
+        "bundle": f"{figures['bundle']['name']} {figures['bundle']['version']}",
+        "search": figures["search"],
+        "seen_excluded": figures["seen_excluded"],
+        "pair_count": figures["counts"]["test_pairs"],
+        "unknown_count": figures["counts"]["unknown_pairs"],
+        "retrieve_hits": hits("candidates"),
+        "recommend_hits": hits("served"),
+        "rating_rmse": figures["metrics"]["rmse"]["value"],
+    }
 
 
 def agreement(folder: Path, trained: Path) -> dict[str, Any]:

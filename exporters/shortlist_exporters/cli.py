@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shortlist_exporters.cli_text import add_text_options, embedded_items
+from shortlist_exporters.evaluation.command import add_evaluate
 from shortlist_exporters.text.command import add_build_embedder, add_embed_text
 
 EXAMPLES = """examples:
@@ -19,7 +20,9 @@ EXAMPLES = """examples:
   shortlist-export bundle my-model/export.toml --out build/bundle     (towers trained elsewhere)
   shortlist-export inspect build/bundle
   shortlist-export verify build/bundle
-  shortlist-export evaluate build/bundle --test build/trained/test.parquet
+  shortlist-export train --data ml-100k --split random:0.8 --out build/part
+  shortlist-export bundle build/part --out build/part-bundle
+  shortlist-export evaluate build/part-bundle --data ml-100k --split random:0.8 --baselines
   shortlist-export build-embedder all-MiniLM-L6-v2 build/embedder
   shortlist-export embed-text build/bundle --text title plot --texts plots.csv \\
     --embedder build/embedder --output build/bundle-text
@@ -92,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
     verify.add_argument("bundle", type=Path, help="the bundle's folder")
-    _add_evaluate(commands)
+    add_evaluate(commands)
     add_build_embedder(commands)
     add_embed_text(commands)
     return parser
@@ -153,6 +156,12 @@ def _add_train(commands: Any) -> None:
         help="share of the interactions held out at random and written to test.parquet (default 0)",
     )
     command.add_argument(
+        "--split",
+        metavar="SPLIT",
+        help="instead: hold out by random:SHARE[:SEED] (of which SHARE is trained on), "
+        "leave-last-out, temporal:SHARE, temporal:DATE or cold-items:SHARE[:SEED]",
+    )
+    command.add_argument(
         "--seed", type=int, default=42, help="seed of split, weights and order (default 42)"
     )
 
@@ -179,34 +188,9 @@ def _add_bundle(commands: Any) -> None:
     )
 
 
-def _add_evaluate(commands: Any) -> None:
-    command = commands.add_parser(
-        "evaluate",
-        help="serve a bundle and measure its lists on held-out ratings",
-        description="Starts the server on a bundle, asks it over gRPC for every user of the test "
-        "file, and prints hit "
-        "rates and the error of predicted ratings.",
-    )
-    command.set_defaults(run=_evaluate)
-    command.add_argument("bundle", type=Path, help="the bundle's folder")
-    command.add_argument(
-        "--test",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="Parquet with user_id, item_id, rating",
-    )
-    command.add_argument(
-        "--include-seen", action="store_true", help="let seen items into the lists"
-    )
-    way = command.add_mutually_exclusive_group()
-    way.add_argument("--exact", action="store_true", help="compare every item")
-    way.add_argument("--ef", type=int, metavar="N", help="search the index with this width")
-    command.add_argument("--json", action="store_true", help="print the figures as JSON")
-
-
 def _train(parsed: argparse.Namespace) -> int:
     from shortlist_exporters.data import load_dataset
+    from shortlist_exporters.data.split import parse_split
     from shortlist_exporters.recipes import TwoTowerOptions, train_two_tower
 
     dataset = load_dataset(parsed.data)
@@ -225,6 +209,7 @@ def _train(parsed: argparse.Namespace) -> int:
         learning_rate=parsed.learning_rate,
         item_id_dropout=parsed.item_id_dropout,
         test_fraction=parsed.test_fraction,
+        split=None if parsed.split is None else parse_split(parsed.split),
         seed=parsed.seed,
     )
     with embedded_items(parsed, dataset) as texts:
@@ -262,31 +247,6 @@ def _verify(parsed: argparse.Namespace) -> int:
 
     verify_bundle(parsed.bundle)
     print(f"{parsed.bundle}: hashes, signatures, golden requests and index are as they must be")
-    return 0
-
-
-def _evaluate(parsed: argparse.Namespace) -> int:
-    from shortlist_exporters.data.generic import read_table_file
-    from shortlist_exporters.evaluation.served import evaluate
-
-    test = read_table_file(parsed.test, string_columns=["user_id", "item_id"])
-    figures = evaluate(
-        parsed.bundle, test, exclude_seen=not parsed.include_seen, exact=parsed.exact, ef=parsed.ef
-    )
-    if parsed.json:
-        print(json.dumps(figures.as_json(), indent=1))
-        return 0
-    print(
-        f"{figures.bundle}, search: {figures.search}, seen items "
-        f"{'excluded' if figures.seen_excluded else 'included'}"
-    )
-    print(f"{figures.pair_count} test pairs, {figures.unknown_count} of them unknown to the bundle")
-    for name, hits in (("Retrieve", figures.retrieve_hits), ("Recommend", figures.recommend_hits)):
-        print(
-            f"{name:10}" + "".join(f"  top-{cutoff} {value:.4f}" for cutoff, value in hits.items())
-        )
-    if figures.rating_rmse is not None:
-        print(f"{'Rank':10}  RMSE of predicted ratings {figures.rating_rmse:.4f}")
     return 0
 
 

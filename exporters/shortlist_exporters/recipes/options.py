@@ -7,6 +7,8 @@ from typing import Literal
 
 from shortlist_server.errors import ConfigError
 
+from shortlist_exporters.data.split import Split
+
 ITEM_ID_DROPOUT_WITH_TEXTS = 0.5
 TUTORIAL_BATCH_SIZE = 8192
 BATCH_SIZE = 1024
@@ -64,6 +66,9 @@ class TwoTowerOptions:
     test_fraction: float = 0.0
     """Share of the interactions that goes to `test.parquet` instead, at random. 0 to below 1."""
 
+    split: Split | None = None
+    """What goes to `test.parquet` instead; not beside `test_fraction`."""
+
     seed: int = 42
     """Of the split, the first weights and the order. 0 or more."""
 
@@ -94,6 +99,10 @@ class TwoTowerOptions:
         ):
             if not valid:
                 raise ConfigError(f"{name}: expected {expected}, got {value}")
+        if self.split is not None and self.test_fraction:
+            raise ConfigError(
+                f"split: expected no test_fraction beside it, got {self.test_fraction:g}"
+            )
 
     def item_dropout(self, *, with_texts: bool) -> float:
         """Return the share of item ids that count as unknown in training."""

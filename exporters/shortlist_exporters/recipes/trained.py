@@ -156,10 +156,17 @@ def write_texts(folder: Path, texts: EmbeddedTexts) -> TextsSpec:
 
 def write_training(folder: Path, options: TwoTowerOptions, summary: TrainingSummary) -> None:
     """Write `training.json`: how the models came about."""
+    split: dict[str, Any] = {
+        "kind": "random",
+        "test_fraction": options.test_fraction,
+        "seed": options.seed,
+    }
+    if options.split is not None:
+        split = {"kind": options.split.kind, "text": options.split.text}
     document: dict[str, Any] = {
         "recipe": "two-tower",
         "options": dataclasses.asdict(options),
-        "split": {"kind": "random", "test_fraction": options.test_fraction, "seed": options.seed},
+        "split": split,
         "result": dataclasses.asdict(summary),
         "framework_versions": framework_versions(),
     }

@@ -121,6 +121,8 @@ class _Inputs:
 def _split(interactions: pa.Table, options: TwoTowerOptions) -> tuple[pa.Table, pa.Table]:
     if len(interactions) < 2:
         raise ConfigError(f"interactions: expected 2 or more to train on, got {len(interactions)}")
+    if options.split is not None:
+        return options.split.apply(interactions)
     if not options.test_fraction:
         return interactions, interactions.slice(0, 0)
     try:

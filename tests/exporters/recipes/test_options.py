@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from shortlist_exporters.data.split import parse_split
 from shortlist_exporters.recipes import TwoTowerOptions
 from shortlist_server.errors import ConfigError
 
@@ -27,6 +28,11 @@ from shortlist_server.errors import ConfigError
 def test_value_out_of_range_is_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: expected .*, got"):
         TwoTowerOptions(**wrong)
+
+
+def test_split_and_share_of_a_split_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match=r"split: expected no test_fraction beside it, got 0\.2"):
+        TwoTowerOptions(split=parse_split("leave-last-out"), test_fraction=0.2)
 
 
 def test_batch_size_is_the_tutorials_with_ids_alone() -> None:
