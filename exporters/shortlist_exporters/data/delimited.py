@@ -7,9 +7,12 @@ and this is for small files and for finding the line of what Arrow refused.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from shortlist_exporters.errors import DataError
@@ -26,7 +29,7 @@ class TextLayout:
     """How rows and fields are written in a text file; an empty line holds no row."""
 
     separator: str
-    """Stands between fields. One character if `quoted`."""
+    """Stands between fields. One character if `quoted`; a space is any run of spaces and tabs."""
     quoted: bool = False
     """Whether a field may stand in double quotes, and then hold separators and line breaks."""
     header: bool = False
@@ -36,7 +39,8 @@ class TextLayout:
     @property
     def separator_name(self) -> str:
         """The separator as messages show it."""
-        return "tabs" if self.separator == "\t" else f'"{self.separator}"'
+        named = {"\t": "tabs", " ": "spaces"}
+        return named.get(self.separator, f'"{self.separator}"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +56,15 @@ def read_rows(path: Path, layout: TextLayout) -> Iterator[TextRow]:
     """Yield every row, the header's among them.
 
     Raises:
-        DataError: a line is not in the layout's encoding, or a quoted field does not end.
+        DataError: a line is not in the layout's encoding, a quoted field does not end, or the file
+            is called .gz and is no whole gzip file.
     """
     lines = _read_lines(path, layout.encoding)
     if not layout.quoted:
         for number, text in enumerate(lines, 1):
             if bare := text.rstrip("\r\n"):
-                yield TextRow(line=number, fields=bare.split(layout.separator))
+                separator = None if layout.separator == " " else layout.separator
+                yield TextRow(line=number, fields=bare.split(separator))
         return
     # strict: without it a quote that is never closed swallows the rest of the file as one field.
     reader = csv.reader(lines, delimiter=layout.separator, strict=True)
@@ -120,8 +126,8 @@ def excerpt(text: str) -> str:
 
 
 def _read_lines(path: Path, encoding: str) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
+    with _open(path) as file:
+        for number, raw in enumerate(_raw_lines(path, file), 1):
             if number == 1:
                 raw = raw.removeprefix(BYTE_ORDER_MARK)  # spreadsheets write one
             try:
@@ -133,3 +139,14 @@ def _read_lines(path: Path, encoding: str) -> Iterator[str]:
                     "convert the file",
                     line=number,
                 ) from error
+
+
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+
+
+def _raw_lines(path: Path, file: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        yield from file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(path, f"expected a gzip file, got one that is broken ({error})") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shortlist_exporters.data.dataset import Dataset
 from shortlist_exporters.data.generic import STANDARD_NAMES, load_interactions
+from shortlist_exporters.data.interaction_file import load_interaction_file
 from shortlist_exporters.data.movielens import find_release, listing, load_movielens, release_files
 from shortlist_exporters.data.sample import load_sample
 from shortlist_exporters.data.tabular import CSV_SUFFIX, PARQUET_SUFFIX, TabularFile
@@ -17,25 +18,28 @@ STANDARD_LISTS = {"genres": "|"}
 
 
 def load_dataset(path: Path | None) -> Dataset:
-    """Load the data set in a folder.
+    """Load the data set in a folder, or in one file of interactions.
 
     A folder is MovieLens if it has the files of a release. Otherwise it must hold
     `interactions.csv` with the columns `user_id`, `item_id` and, if there are such, `rating` and
     `time`; it may hold `items.csv` and `users.csv`, with `id` and any attributes. Each may be
-    Parquet instead. A text column `genres` of the items is a list, separated by "|".
+    Parquet instead. A text column `genres` of the items is a list, separated by "|". A file is read
+    as `load_interaction_file` says.
 
     Args:
-        path: The folder; None for the built-in sample.
+        path: The folder or file; None for the built-in sample.
 
     Raises:
-        DataError: there is no such folder, nothing in it is recognised, or a file is malformed.
+        DataError: there is nothing there, nothing in it is recognised, or a file is malformed.
     """
     if path is None:
         return load_sample()
     if not path.exists():
-        raise DataError(path, "expected a folder with a data set, got nothing; check the path")
+        raise DataError(
+            path, "expected a folder with a data set, or a file, got nothing; check the path"
+        )
     if not path.is_dir():
-        raise DataError(path, "expected a folder with a data set, got a file; give its folder")
+        return load_interaction_file(path)
     if find_release(path) is not None:
         return load_movielens(path)
     interactions = _find_file(path, "interactions")

@@ -89,8 +89,8 @@ def _add_data(command: Any) -> None:
         "--test",
         type=Path,
         metavar="FILE",
-        help="instead of a split: a CSV or Parquet file with user_id, item_id, rating, such as "
-        "the test.parquet of `train`; what the bundle says was seen is the other part",
+        help="instead of a split: a file of interactions, such as the test.parquet of `train`; "
+        "what the bundle says was seen is the other part",
     )
 
 
@@ -231,15 +231,12 @@ def _parts(parsed: argparse.Namespace, bundles: list[Bundle]) -> _Parts:
 def _parts_of_file(parsed: argparse.Namespace, bundle: Bundle) -> _Parts:
     from shortlist_server.errors import ConfigError
 
-    from shortlist_exporters.data.generic import ColumnNames, load_interactions
-    from shortlist_exporters.data.tabular import TabularFile
+    from shortlist_exporters.data.interaction_file import load_interaction_file
     from shortlist_exporters.evaluation.provenance import seen_interactions
 
     if parsed.data is not None:
         raise ConfigError("--data: expected none beside --test, which is the test part already")
-    has_ratings = "rating" in TabularFile(path=parsed.test).column_names()
-    names = ColumnNames(rating="rating" if has_ratings else None, time=None)
-    test = load_interactions(parsed.test, name=parsed.test.stem, names=names).interactions
+    test = load_interaction_file(parsed.test).interactions
     return _Parts(
         train=seen_interactions(bundle),
         test=test,

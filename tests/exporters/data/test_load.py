@@ -92,9 +92,12 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     assert "got nothing" in str(caught.value)
 
 
-def test_file_in_place_of_a_folder_is_an_error(shop: Path) -> None:
-    with pytest.raises(DataError, match=r"interactions.csv: expected a folder .*, got a file"):
-        load_dataset(shop / "interactions.csv")
+def test_file_of_interactions_is_a_data_set_without_attributes(shop: Path) -> None:
+    whole, alone = load_dataset(shop), load_dataset(shop / "interactions.csv")
+
+    assert alone.interactions.equals(whole.interactions)
+    assert alone.items.column_names == ["id"]
+    assert alone.users is None
 
 
 def test_unknown_folder_is_an_error_that_lists_what_was_looked_for_and_found(
