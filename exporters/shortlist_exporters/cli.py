@@ -38,8 +38,9 @@ them as SavedModels with everything that `shortlist-export bundle` needs: tables
 export.json.
 
 --data takes a folder with MovieLens (100K, 1M, 10M, 20M, 25M, 32M, latest), or with
-interactions.csv or .parquet (user_id, item_id, rating, time) and items.csv or .parquet (id, ...); or
-a file of interactions alone (user item [rating] time, or a user's items in a line; .gz, .parquet).
+interactions.csv or .parquet (user_id, item_id, rating, time) and items.csv or .parquet (id, ...).
+Or a file of interactions alone (user item [rating] time, or a user's items in a line; .gz,
+.parquet).
 Without --data, a small built-in sample with simulated ratings is used.
 """
 

@@ -72,6 +72,21 @@ def top_lists(scorer: Scorer, holdout: Holdout, length: int, *, exclude_seen: bo
     return lists
 
 
+def known_or_popular(scorer: Scorer, train: Any) -> Scorer:
+    """Return a scorer that gives users who did nothing in training what is popular, as anybody
+    would: else a model that knows users by what they did would seem worse than it is.
+    """
+    counts = np.asarray(train.sum(axis=0), np.float32).ravel()
+    new = np.diff(train.indptr) == 0
+
+    def score(rows: Integers) -> Scores:
+        scores = np.array(scorer(rows), np.float32)
+        scores[new[rows]] = counts
+        return scores
+
+    return score
+
+
 def learn_random(train: Any, seed: int) -> Scorer:
     """Return scores that mean nothing: the same for the same user and seed."""
     item_count = train.shape[1]
@@ -112,7 +127,7 @@ def learn_item_knn(train: Any, seed: int) -> Scorer:
         alike[alike < least[:, None]] = 0.0
         parts.append(sparse.csr_array(alike.astype(np.float32)))
     neighbours = sparse.csr_array(sparse.vstack(parts)).T.tocsr()
-    return lambda rows: (train[rows] @ neighbours).toarray()
+    return known_or_popular(lambda rows: (train[rows] @ neighbours).toarray(), train)
 
 
 def learn_ease(train: Any, seed: int) -> Scorer:
@@ -132,14 +147,14 @@ def learn_ease(train: Any, seed: int) -> Scorer:
     inverse = np.linalg.inv(gram)
     weights = (inverse / -np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0.0)
-    return lambda rows: train[rows] @ weights
+    return known_or_popular(lambda rows: train[rows] @ weights, train)
 
 
 def learn_als(train: Any, seed: int) -> Scorer:
     """Return the scores of implicit ALS; see `als.py`."""
     from shortlist_exporters.evaluation.als import learn
 
-    return learn(train, seed)
+    return known_or_popular(learn(train, seed), train)
 
 
 BASELINES = {

@@ -92,6 +92,16 @@ def test_ease_is_each_items_ridge_regression_on_the_others(train: Any, dense: An
     np.testing.assert_allclose(scores, dense @ weights, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["item-knn", "ease", "als"])
+def test_users_who_did_nothing_get_what_is_popular(dense: Any, name: str) -> None:
+    world = sparse.csr_array(np.vstack([dense, np.zeros((1, ITEMS), np.float32)]))
+
+    scores = BASELINES[name].learn(world, 1)(np.array([3, USERS]))
+
+    assert np.array_equal(scores[1], dense.sum(axis=0))
+    assert not np.array_equal(scores[0], dense.sum(axis=0))
+
+
 def test_ease_of_too_many_items_is_refused(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "DENSE_ITEMS_MAX", 10)
 
