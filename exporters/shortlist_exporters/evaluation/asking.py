@@ -47,6 +47,10 @@ class Served(Protocol):
     name: str
     version: str
 
+    @property
+    def degraded_count(self) -> int:
+        """Answers so far that a part of the funnel was left out of, as where time was short."""
+
     def recommend(
         self, users: Sequence[str], limit: int, candidate_count: int, search: Search, done: Done
     ) -> list[list[str]]:

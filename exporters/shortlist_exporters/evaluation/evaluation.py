@@ -59,6 +59,8 @@ class Measured:
     stages: dict[str, dict[str, Measure]] = field(default_factory=dict)
     """By stage; see `stage_measures`. Empty for baselines, and with sampled negatives."""
     calibration: list[CalibrationBin] = field(default_factory=list)
+    degraded_count: int = 0
+    """Answers that a part of the funnel was left out of."""
     unknown_users: int = 0
     """Test users whom the bundle does not know."""
     unknown_pairs: int = 0
@@ -90,6 +92,7 @@ def measure_bundle(served: Served, holdout: Holdout, options: EvaluationOptions)
         totals=totals | found.totals,
         stages=stages,
         calibration=found.calibration,
+        degraded_count=served.degraded_count,
         unknown_users=len(known) - sum(known),
         unknown_pairs=int(np.isnan(own).sum()),
     )

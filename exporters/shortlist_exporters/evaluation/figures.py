@@ -69,6 +69,7 @@ def make_document(
             "test_pairs": len(holdout.items),
             "test_users": len(holdout.user_ids),
             "items": len(holdout.item_ids),
+            "degraded_answers": measured.degraded_count,
             "unknown_users": measured.unknown_users,
             "unknown_pairs": measured.unknown_pairs,
             "dropped": dataclasses.asdict(holdout.dropped),

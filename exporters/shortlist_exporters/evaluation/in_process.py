@@ -35,6 +35,12 @@ class InProcess:
         manifest = self._generation.bundle.manifest
         self.name, self.version = manifest.name, manifest.version
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._degraded: list[str] = []
+
+    @property
+    def degraded_count(self) -> int:
+        """See `Served`."""
+        return len(self._degraded)
 
     def close(self) -> None:
         """End its threads."""
@@ -82,6 +88,7 @@ class InProcess:
         )
 
     def _ids(self, answer: Answer) -> list[str]:
+        self._degraded += [one.stage for one in answer.degraded[:1]]
         return [self._item_ids[row] for row in answer.items.rows.tolist()]
 
     def _each(

@@ -32,6 +32,7 @@ class OverGrpc:
         """
         self._target = target
         self._client = Client(target, timeout_s=TIMEOUT_S)
+        self.degraded_count = 0
         label = self._told(self._client.get_active_bundle).id
         self.name, self.version = label.name, label.version
 
@@ -67,6 +68,7 @@ class OverGrpc:
                 if isinstance(answer, ShortlistError):
                     raise answer
                 lists[index] = [item.id for item in answer.items]
+                self.degraded_count += bool(answer.info.degraded)
         return lists
 
     def retrieve(
@@ -84,6 +86,7 @@ class OverGrpc:
                 ef=search.ef,
             )
             lists.append([item.id for item in found.items])
+            self.degraded_count += bool(found.info.degraded)
             done(len(lists))
         return lists
 
@@ -94,6 +97,7 @@ class OverGrpc:
         scored = []
         for user, items in zip(users, item_ids, strict=True):
             answer = self._told(self._client.rank, user=user, item_ids=items)
+            self.degraded_count += bool(answer.info.degraded)
             scored.append(
                 Scored(
                     scores={item.id: item.score for item in answer.items},

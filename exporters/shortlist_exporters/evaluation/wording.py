@@ -98,6 +98,11 @@ def setting(document: Document) -> list[str]:
             f"unknown to the bundle: {counts['unknown_users']:,} users, items of "
             f"{counts['unknown_pairs']:,} pairs, which count as misses"
         )
+    if counts["degraded_answers"]:
+        lines.append(
+            f"degraded: {counts['degraded_answers']:,} answers, which a part of the funnel was "
+            "left out of: the figures are not those of the whole funnel"
+        )
     return lines + [f"note: {note}" for note in document["notes"]]
 
 

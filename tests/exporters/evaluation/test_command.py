@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from altered_funnel import altered
 from conftest import RunningServer
 from shortlist_client import Client
 from shortlist_exporters.cli import main
 from shortlist_exporters.data import load_dataset
 from shortlist_exporters.data.split import parse_split
+from shortlist_exporters.evaluation.wording import setting
 from shortlist_exporters.export import export_bundle
+from shortlist_server.funnel.options import Nearest, Popular, SourceOptions
+from shortlist_server.funnel.stages import SourceQuery
+from shortlist_server.funnel.types import Found
+from shortlist_server.generation import Generation
 
 K = ("--k", "1", "5", "10", "--candidates", "20")
 CUT = "temporal:2001-09-09"
@@ -153,6 +159,36 @@ def test_server_of_another_bundle_is_refused(
     message = evaluate("--target", server.target, bundle=tmp_path / "bundle")
 
     assert f"--target {server.target}: expected a server of tiny 2, got one of tiny 1" in message
+
+
+class BrokenSource:
+    """A source that finds nothing but trouble; the others answer, and the answer is degraded."""
+
+    waits = False
+    filters = True
+
+    def skip_reason(self, ask: SourceQuery) -> str:
+        return ""
+
+    def retrieve(self, ask: SourceQuery) -> Found:
+        raise RuntimeError("out of order")
+
+
+def test_degraded_answers_are_counted_and_told(
+    evaluate: Any, tiny_bundle: Path, generation: Generation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = (SourceOptions(settings=Nearest()), SourceOptions(settings=Popular()))
+    kinds = {"popularity": BrokenSource()}
+    running = RunningServer(tiny_bundle, altered(generation, kinds=kinds, sources=sources))
+    try:
+        figures = evaluate(*K, "--target", running.target)
+    finally:
+        running.stop()
+
+    # Twelve users: what the index finds, what exact search finds, candidates, and lists.
+    assert figures["counts"]["degraded_answers"] == 48
+    assert any(line.startswith("degraded: 48 answers") for line in setting(figures))
+    assert evaluate(*K)["counts"]["degraded_answers"] == 0
 
 
 def test_server_that_is_not_there_is_named(evaluate: Any) -> None:
