@@ -11,6 +11,7 @@ from serving_process import ServingProcess
 from shell_examples import check_prints, commands, need_programs
 from shortlist_exporters.export import export_bundle
 from shortlist_server.rpc.http.front import BODY_S_MAX, IDLE_S
+from shortlist_server.rpc.http.protocol import HEADERS_BYTES_MAX, HEADERS_S_MAX
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "http.md").read_text(encoding="utf-8")
@@ -40,5 +41,8 @@ def test_commands_print_what_the_page_says(tmp_path: Path) -> None:
 
 
 def test_limits_are_those_of_the_server() -> None:
-    assert f"A body has {BODY_S_MAX:.0f} s to come" in PAGE
-    assert f"closed after {IDLE_S} s without a call" in PAGE
+    page = " ".join(PAGE.split())
+    assert f"A body has {BODY_S_MAX:.0f} s to come" in page
+    assert f"closed after {IDLE_S} s without a call" in page
+    assert f"headers of a request have {HEADERS_S_MAX:.0f} s to come" in page
+    assert f"{HEADERS_BYTES_MAX >> 10} KiB of them" in page

@@ -23,6 +23,7 @@ from shortlist_server.rpc.http.calls import Admission, Handlers, endpoints
 from shortlist_server.rpc.http.codecs import BinaryCodec, JsonCodec
 from shortlist_server.rpc.http.openapi import describe
 from shortlist_server.rpc.http.options import HttpOptions
+from shortlist_server.rpc.http.protocol import BoundedProtocol
 from shortlist_server.rpc.interceptors import CallInterceptor
 from shortlist_server.rpc.sockets import accept_queue
 from shortlist_server.rpc.status import REQUEST_ID_KEY, status_of
@@ -223,7 +224,7 @@ def _uvicorn_config(
 ) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
