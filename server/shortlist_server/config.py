@@ -128,6 +128,11 @@ class ServerConfig(BaseSettings):
     own backend ranks 10.
     """
 
+    codelab_exclude_seen: bool = True
+    """Whether films that the user has seen are left out of such an answer. Changes results: the
+    codelab's own backend recommends them again.
+    """
+
     tls_certificate_file: Path | None = None
     """PEM file of the certificate that the server shows, and the chain above it; looked at again
     for each new connection. None, the default, speaks plain text.

@@ -52,4 +52,8 @@ def _codelab(config: ServerConfig, loaded: LabeledGenerations) -> CodelabOptions
                 expected=f"one of {', '.join(texts) or 'none'}, which are the strings among the "
                 f"attributes of the {label} bundle {manifest.name} {manifest.version}, not {title}",
             )
-    return CodelabOptions(title=title, candidate_count=config.codelab_candidate_count)
+    return CodelabOptions(
+        title=title,
+        candidate_count=config.codelab_candidate_count,
+        exclude_seen=config.codelab_exclude_seen,
+    )

@@ -186,6 +186,13 @@ def test_as_many_films_are_ranked_as_is_set(serve: Callable[..., RunningServer])
     assert {item.id for item in ten} != {item.id for item in over_grpc(few, "cleo")}
 
 
+def test_seen_films_come_again_where_they_are_to(serve: Callable[..., RunningServer]) -> None:
+    seen = {"Star Wars", "Alien", "Metropolis"}
+    for exclude in (False, True):
+        with App(serve(codelab_exclude_seen=exclude).http) as app:
+            assert exclude is not bool(seen & set(app.recommend("ada")))
+
+
 def test_app_in_a_browser_may_call(running: RunningServer) -> None:
     origin = "http://localhost:51234"
     preflight = post(

@@ -49,6 +49,7 @@ def _asked(request: Struct | DecodeError, options: CodelabOptions) -> Any:
         query=types_pb2.Query(user=types_pb2.UserQuery(id=user_id)),
         limit=LIMIT,
         retrieval=types_pb2.RetrievalOptions(candidate_count=options.candidate_count),
+        exclusions=types_pb2.Exclusions(seen=options.exclude_seen),
         attributes=[options.title],
     )
 

@@ -13,6 +13,8 @@ class CodelabOptions:
     """Attribute of the items that is answered; the id where an item has none."""
     candidate_count: int
     """Films that are retrieved and ranked."""
+    exclude_seen: bool
+    """Whether films that the user has seen are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
