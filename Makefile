@@ -15,7 +15,7 @@ export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http bench-codelab soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -103,6 +103,10 @@ bench-text-features: $(VENV)/.installed ## Measure whom films reach that nobody 
 
 bench-http: $(VENV)/.installed ## Measure what a call over HTTP costs beside one over gRPC.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/http_call.py
+
+bench-codelab: $(VENV)/.installed ## Compare the codelab's drop-in with Flask and two SavedModels. Needs MovieLens 100K.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/codelab.py
+	$(BIN)/python benchmarks/report.py
 
 bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/llm_call.py

@@ -13,6 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import report_codelab
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -51,6 +52,9 @@ def main() -> None:
     tutorial = RESULTS / "tutorial.json"
     if tutorial.exists():
         lines += tutorial_lines(json.loads(tutorial.read_text()))
+    codelab = RESULTS / "codelab.json"
+    if codelab.exists():
+        lines += report_codelab.lines(json.loads(codelab.read_text()))
     plot_load(bench["jobs"])
     (DOCS / "benchmarks.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("written: docs/benchmarks.md")

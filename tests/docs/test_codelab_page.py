@@ -1,10 +1,12 @@
-"""docs/codelab.md: its commands print what it says."""
+"""docs/codelab.md: its commands print what it says, and its figures are those of the benchmark."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
+from benchmark_modules import benchmark
 from http_calls import free_address
 from serving_process import ServingProcess
 from shell_examples import check_prints, commands, need_programs
@@ -36,3 +38,11 @@ def test_commands_print_what_the_page_says(tmp_path: Path) -> None:
         assert len(asked) > 2
         for command, expected in asked:
             check_prints(command.replace(ADDRESS, address), expected, tmp_path)
+
+
+def test_figures_are_those_of_the_benchmark() -> None:
+    report = json.loads((DOCS.parent / "benchmarks/results/codelab.json").read_text())
+    section = "\n".join(benchmark("report_codelab").lines(report))
+    assert section in (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    same = report["agreement"]["drop-in, as the codelab"]["same_order"]
+    assert f"to all {same} users of MovieLens 100K the same in the same order" in PAGE
