@@ -47,6 +47,7 @@ DOCS = ROOT / "docs"
 RUN = (
     "batch-and-stream",
     "catalog",
+    "cli",
     "cold-start",
     "deadlines",
     "exclusions",
