@@ -94,7 +94,8 @@ def _text(file: str, expected: str) -> str:
         # With its line ends as they are, and without the mark that spreadsheets begin it with.
         return Path(file).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise _refused(file, f"a file with {expected}", str(error)) from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise _refused(file, f"a file with {expected}", why) from error
 
 
 def _each_once(items: Iterable[tuple[str, CatalogItem]]) -> list[CatalogItem]:
