@@ -68,6 +68,13 @@ def add_evaluate(commands: Any) -> None:
     command.add_argument(
         "--report", type=Path, metavar="FILE.html", help="also write a page with plots"
     )
+    command.add_argument(
+        "--card",
+        type=Path,
+        metavar="OUT",
+        help="also write this bundle to OUT with a model card of these figures in it",
+    )
+    command.add_argument("--replace", action="store_true", help="replace the bundle at --card")
 
 
 def _add_data(command: Any) -> None:
@@ -135,6 +142,7 @@ def _add_protocol(command: Any) -> None:
 def _evaluate(parsed: argparse.Namespace) -> int:
     from shortlist_server.bundle.reader import open_bundle
 
+    from shortlist_exporters.evaluation.card import write_card
     from shortlist_exporters.evaluation.printed import print_document
     from shortlist_exporters.evaluation.report_page import write_report
 
@@ -146,6 +154,9 @@ def _evaluate(parsed: argparse.Namespace) -> int:
     if parsed.report is not None:
         write_report(document, parsed.report)
         print(f"report: {parsed.report}", file=sys.stderr)
+    if parsed.card is not None:
+        write_card(parsed.bundle, parsed.card, document, replace=parsed.replace)
+        print(f"bundle with a model card: {parsed.card}", file=sys.stderr)
     if parsed.json:
         print(json.dumps(document, indent=1, ensure_ascii=False))
     else:
