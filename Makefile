@@ -9,13 +9,14 @@ export HNSWLIB_NO_NATIVE := 1
 GO := $(shell command -v go)
 NPM := $(shell command -v npm)
 NODE_MODULES := clients/typescript/node_modules
+PLAYGROUND_MODULES := clients/playground/node_modules
 # The data set of `make demo` and of the tests that want real ratings; the built-in sample where there is none.
 export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 # The folder with ml-latest-small and tmdb-5000, for `make demo-llm`; the built-in sample where there is none.
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve test test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http bench-codelab soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve playground test test-browser test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http bench-codelab soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +39,10 @@ $(NODE_MODULES)/.package-lock.json: clients/typescript/package-lock.json
 	cd clients/typescript && npm ci --ignore-scripts --silent
 	touch $@
 
+$(PLAYGROUND_MODULES)/.package-lock.json: clients/playground/package-lock.json
+	cd clients/playground && npm ci --ignore-scripts --silent
+	touch $@
+
 # Google's SDK before the current one needs protobuf below 6. So this is also where the oldest grpcio and protobuf are
 # tested that the package declares.
 $(VENV)-gemini-legacy/.installed: $(VENV)/.installed constraints-gemini-legacy.txt
@@ -56,11 +61,17 @@ serve: $(VENV)/.installed ## Serve the demo's bundle on 127.0.0.1:8500 until Ctr
 	@test -d build/demo/bundle || { echo 'build/demo/bundle is not there yet: run `make demo` first' >&2; exit 1; }
 	$(BIN)/shortlist-server serve --bundle build/demo/bundle --listen $(LISTEN)
 
-test: $(VENV)/.installed ## Run all tests; branch coverage of server/ must be 90 % or more.
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --cov --cov-report term --cov-fail-under 90
+playground: $(PLAYGROUND_MODULES)/.package-lock.json ## Build the page of `serve --playground` into the server's package. Needs Node.
+	cd clients/playground && npm run --silent check && npm run --silent build
+
+test: $(VENV)/.installed ## Run all tests but the browser's; branch coverage of server/ must be 90 % or more.
+	$(BIN)/pytest --ignore tests/browser --numprocesses 2 --dist loadfile --cov --cov-report term --cov-fail-under 90
+
+test-browser: $(VENV)/.installed ## Drive the playground in Chromium; needs `make playground`. Pictures go to build/screenshots.
+	$(BIN)/pytest tests/browser
 
 test-fast: $(VENV)/.installed ## Run the tests that need no TensorFlow.
-	$(BIN)/pytest --numprocesses 2 -m 'not export'
+	$(BIN)/pytest --ignore tests/browser --numprocesses 2 -m 'not export'
 
 test-clients: $(VENV)/.installed $(VENV)-protos/.installed $(if $(NPM),$(NODE_MODULES)/.package-lock.json) ## Run the clients' tests, and check the table in docs/clients.md. Needs Go, Maven and Node.
 	$(BIN)/python tests/all_clients.py $(WRITE)
@@ -179,4 +190,5 @@ constraints: $(VENV)/.installed ## Resolve the newest versions into the constrai
 
 clean: ## Remove everything that was made.
 	rm -rf clients/typescript/build clients/typescript/dist $(NODE_MODULES)
+	rm -rf $(PLAYGROUND_MODULES) server/shortlist_server/rpc/http/playground_page
 	rm -rf build $(VENV) $(VENV)-protos $(VENV)-gemini-legacy .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
