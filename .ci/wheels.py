@@ -4,6 +4,8 @@ base      the client: no numpy, no TensorFlow
 server    no TensorFlow, no pyarrow; under 250 MB
 replay    the server with pyarrow: no TensorFlow
 export    TensorFlow and the bundle's parts; no grpcio-tools
+
+The wheel has the playground's page, which `make playground` builds, in less than 200 KB.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "build/wheels"
 UV = Path(sys.executable).parent / "uv"
 SERVER_BYTES_MAX = 250_000_000
+PAGE = "shortlist_server/rpc/http/playground_page/"
+PAGE_FILES = ("index.html", "playground.css", "playground.js", "icon.svg", "licences.txt")
+PAGE_BYTES_MAX = 200_000
 
 ENVIRONMENTS = {
     "base": (
@@ -43,6 +49,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     run(UV, "build", "--quiet", "--wheel", "--out-dir", OUT, ROOT)
     wheel = next(OUT.glob("*.whl"))
+    check_page(wheel)
     for name, (extra, constraints, absent) in ENVIRONMENTS.items():
         folder = OUT / name
         run(UV, "venv", "--quiet", "--python", sys.executable, folder)
@@ -70,6 +77,21 @@ def main() -> None:
         if name == "server" and size > SERVER_BYTES_MAX:
             sys.exit(f"shortlist[server]: expected at most {SERVER_BYTES_MAX / 1e6:.0f} MB")
         check_commands(name, folder / "bin")
+
+
+def check_page(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        sizes = {
+            entry.filename.removeprefix(PAGE): entry.compress_size
+            for entry in opened.infolist()
+            if entry.filename.startswith(PAGE)
+        }
+    if absent := set(PAGE_FILES) - set(sizes):
+        sys.exit(f"the wheel lacks the playground's {sorted(absent)}; run `make playground` first")
+    size = sum(sizes.values())
+    print(f"playground: {size / 1e3:.0f} KB compressed")
+    if size > PAGE_BYTES_MAX:
+        sys.exit(f"playground: expected at most {PAGE_BYTES_MAX / 1e3:.0f} KB compressed")
 
 
 def check_commands(name: str, folder: Path) -> None:

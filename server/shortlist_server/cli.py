@@ -42,7 +42,8 @@ users were asked for by prewarm.
 FLAGS_TOO = {"http_listen": ("--http",), "codelab_title": ("--codelab",)}
 """Shorter names of flags."""
 FLAGS_ALONE = {"codelab_title": "title"}
-"""What flags say that are given without a value; others need one."""
+"""What flags say that are given without a value; those that are true or false say `true`, others
+need one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -108,12 +109,14 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
         for field_name, field in config_type.model_fields.items():
             if field_name in config_type.SECTIONS:
                 continue
+            # What is switched on needs no word beside its name.
+            alone = FLAGS_ALONE.get(field_name, "true" if field.annotation is bool else None)
             default = "required" if field.is_required() else f"default {field.default}"
             command.add_argument(
                 f"--{field_name.replace('_', '-')}",
                 *FLAGS_TOO.get(field_name, ()),
-                nargs="?" if field_name in FLAGS_ALONE else None,
-                const=FLAGS_ALONE.get(field_name),
+                nargs="?" if alone is not None else None,
+                const=alone,
                 metavar="VALUE",
                 help=f"{' '.join((field.description or '').split())} ({default})".replace(
                     "%", "%%"
@@ -267,7 +270,10 @@ def _serve(config: Any, parsed: argparse.Namespace) -> int:
     # it, and a bundle may take long to load.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from shortlist_server.observability.logs import set_up_logging
+    from shortlist_server.rpc.http.playground import check_built
 
+    if config.playground:
+        check_built()
     if config.workers:
         # Which has no gRPC, nor what it would need to serve itself.
         from shortlist_server.workers.supervisor import supervise as serve

@@ -133,6 +133,11 @@ class ServerConfig(BaseSettings):
     codelab's own backend recommends them again.
     """
 
+    playground: bool = False
+    """Whether a page to try the server out is served beside HTTP, under /playground/. Needs
+    `http_listen`; see docs/playground.md.
+    """
+
     tls_certificate_file: Path | None = None
     """PEM file of the certificate that the server shows, and the chain above it; looked at again
     for each new connection. None, the default, speaks plain text.
@@ -462,6 +467,11 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
     if config.codelab_title is not None and config.http_listen is None:
         where = origin_of("codelab_title", file, flags)
         raise ConfigError(f"codelab_title ({where}): expected http_listen beside it, got none")
+    if config.playground and config.http_listen is None:
+        where = origin_of("playground", file, flags)
+        raise ConfigError(
+            f"playground ({where}): expected http_listen (--http) beside it, got none"
+        )
     if config.compact_at:
         where = origin_of("compact_at", file, flags)
         for name in ("catalog_store", "state_dir"):

@@ -25,6 +25,7 @@ def http_options(config: ServerConfig, loaded: LabeledGenerations) -> HttpOption
         listen=config.http_listen,
         connections_max=config.http_connections_max,
         cors_origins=tuple((config.http_cors_origins or "").split()),
+        playground=config.playground,
         codelab=_codelab(config, loaded),
     )
 

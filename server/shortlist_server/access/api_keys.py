@@ -55,6 +55,14 @@ class Scope(StrEnum):
     PLAYGROUND = "playground"
 
 
+IMPLIED: Mapping[Scope, frozenset[Scope]] = {
+    Scope.PLAYGROUND: frozenset({Scope.RECOMMEND, Scope.EXPLAIN, Scope.DEBUG}),
+}
+"""What scopes open beside what asks for them by name: the playground all that its page calls, and
+neither what costs money nor what changes anything.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """One entry of the file."""
@@ -64,6 +72,7 @@ class ApiKey:
     digest: bytes
     """SHA-256 of the key."""
     scopes: frozenset[Scope]
+    """Those of the entry, and what they imply."""
     bucket: TokenBucket | None
     """None: no limit."""
 
@@ -239,9 +248,14 @@ def _api_key(
     return ApiKey(
         name=name,
         digest=digest,
-        scopes=frozenset(map(Scope, scopes)),
+        scopes=_with_implied(map(Scope, scopes)),
         bucket=_bucket(table, where, (buckets or {}).get(digest), partial(make_bucket, digest)),
     )
+
+
+def _with_implied(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    named = frozenset(scopes)
+    return named.union(*(IMPLIED.get(scope, frozenset()) for scope in named))
 
 
 def _bucket(

@@ -228,7 +228,7 @@ class Server:
         await self._server.start()
         self._port = port
         if self._http is not None:
-            await self._http.start()
+            await self._http.start(grpc_port=port)
         for name in ("", *SERVICE_NAMES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return port

@@ -23,6 +23,7 @@ from shortlist_server.rpc.http.calls import Admission, Handlers, endpoints
 from shortlist_server.rpc.http.codecs import BinaryCodec, JsonCodec
 from shortlist_server.rpc.http.openapi import describe
 from shortlist_server.rpc.http.options import HttpOptions
+from shortlist_server.rpc.http.playground import Playground
 from shortlist_server.rpc.http.protocol import BoundedProtocol
 from shortlist_server.rpc.interceptors import CallInterceptor
 from shortlist_server.rpc.sockets import accept_queue
@@ -104,7 +105,8 @@ class HttpFront:
             read_max_bytes=message_bytes_max,
             codecs=(BinaryCodec(), JsonCodec()),
         )
-        application: Any = _Gate(connect, access, lambda: self.closing)
+        self._gate = _Gate(connect, access, lambda: self.closing)
+        application: Any = self._gate
         if options.cors_origins:
             application = CORSMiddleware(
                 application,
@@ -127,9 +129,18 @@ class HttpFront:
         self._bound = self._socket()
         return int(self._bound.getsockname()[1])
 
-    async def start(self) -> None:
-        """Listen at the port."""
+    async def start(self, *, grpc_port: int) -> None:
+        """Listen at the port.
+
+        Args:
+            grpc_port: The one on which the same services answer gRPC.
+
+        Raises:
+            ConfigError: the page of the playground has not been built.
+        """
         assert self._bound is not None
+        if self._options.playground:
+            self._gate.playground = Playground(grpc_port=grpc_port)
         self._running = asyncio.create_task(self._server.serve([self._bound]))
         while not self._server.started:  # uvicorn tells nobody
             if self._running.done():
@@ -250,6 +261,8 @@ class _Gate:
         self._access = access
         self._closing = closing
         self._description = b""
+        self.playground: Playground | None = None
+        """None: it is not served."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:
@@ -266,6 +279,14 @@ class _Gate:
             return
         if scope["path"] == DESCRIPTION_PATH:
             await self._describe(scope["method"], headers, answer)
+            return
+        if self.playground is not None and (
+            page := self.playground.answer(scope["method"], scope["path"], headers)
+        ):
+            await answer(
+                {"type": "http.response.start", "status": page.status, "headers": page.headers}
+            )
+            await answer({"type": "http.response.body", "body": page.body})
             return
         kind = dict(headers).get("content-type", "")
         # Of gRPC itself, which has a port of its own: it would need trailers.

@@ -28,3 +28,5 @@ class HttpOptions:
     """Origins of web pages that may call; `*` is any."""
     codelab: CodelabOptions | None = None
     """None: there is no `POST /recommend`."""
+    playground: bool = False
+    """Whether the page to try the server out is served."""
