@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from functools import cache
 
 from shortlist_client.cli.command import Output, Subparsers, add_command, add_server, json_line
@@ -135,7 +136,10 @@ class Chat:
                     yield styled("  (a new conversation)", DIM) + "\n"
                     continue
                 try:
-                    yield from self._say(client, said, *filters)
+                    # Printed here and not by who runs this, since Ctrl-C may come meanwhile.
+                    with closing(self._say(client, said, *filters)) as pieces:
+                        for piece in pieces:
+                            print(piece, end="", flush=True)
                 except KeyboardInterrupt:
                     yield "\n" + styled("  (left off)", DIM) + "\n"
                 except ConversationNotFound as error:
