@@ -16,7 +16,7 @@ export SHORTLIST_DATA ?= $(wildcard ../shared/data/ml-100k)
 export SHORTLIST_TEXT_DATA ?= $(patsubst %/tmdb-5000,%,$(wildcard ../shared/data/tmdb-5000))
 LISTEN ?= 127.0.0.1:8500
 
-.PHONY: demo demo-llm serve playground test test-browser test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http bench-codelab soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
+.PHONY: demo demo-llm serve playground test test-browser test-fast test-clients test-gemini-legacy test-faults bench bench-llm bench-catalog bench-overload bench-memory bench-rerank bench-text bench-text-features bench-http bench-codelab bench-peers soak evaluate lint types layers stubs check-stubs completions published-protos check-wheels check-image constraints clean help
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +117,10 @@ bench-http: $(VENV)/.installed ## Measure what a call over HTTP costs beside one
 
 bench-codelab: $(VENV)/.installed ## Compare the codelab's drop-in with Flask and two SavedModels. Needs MovieLens 100K.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/codelab.py
+	$(BIN)/python benchmarks/report.py
+
+bench-peers: $(VENV)/.installed ## Measure what people use today beside Shortlist, each in its own environment: half an hour.
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
 	$(BIN)/python benchmarks/report.py
 
 bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.

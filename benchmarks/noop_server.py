@@ -1,10 +1,13 @@
 """A grpc.aio server whose one method does nothing: what a call costs before anybody has computed
 anything.
+
+    python noop_server.py [PORT]
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import grpc
@@ -29,7 +32,7 @@ async def _call(request: bytes, context: Any) -> bytes:
 async def main() -> None:
     server = grpc.aio.server()
     server.add_generic_rpc_handlers((Handler(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{sys.argv[1] if len(sys.argv) > 1 else 0}")
     await server.start()
     print(f"ready on port {port}", flush=True)
     await server.wait_for_termination()
