@@ -121,6 +121,7 @@ bench-codelab: $(VENV)/.installed ## Compare the codelab's drop-in with Flask an
 
 bench-peers: $(VENV)/.installed ## Measure what people use today beside Shortlist, each in its own environment: half an hour.
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py $(if $(PEERS),--peers $(PEERS))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kernel_share.py
 	$(BIN)/python benchmarks/report.py
 
 bench-llm: $(VENV)/.installed ## Measure calls of language models: hits, misses, overrun of the deadline, money.

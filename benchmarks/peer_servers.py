@@ -57,6 +57,10 @@ class Started:
             for each in [self._process, *self._process.children(recursive=True)]
         )
 
+    def send_signal(self, number: int) -> None:
+        """Send a signal to its first process."""
+        self._process.send_signal(number)
+
 
 def _peer(name: str, title: str, wire: Callable[[], Wire], *packages: str, note: str = "") -> Peer:
     def command(bundle: Path, port: int) -> list[str]:

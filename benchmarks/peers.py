@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 import psutil
 import synthetic
-from bench import closed_loop, machine
+from bench import closed_loop, machine, recall
 from peer_calls import Items, NoopWire, Wire
 from peer_servers import PEERS, Peer, Skipped, Started, installed, own_server, started
 from serving import percentiles
+from shortlist_server.generation import load_generation
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks/results/peers.json"
@@ -35,7 +36,8 @@ CALLERS = 16
 COMPARED = 200
 """Users whose lists are compared."""
 AGREEMENT_MIN = 0.99
-WARM_UP = 200
+WARM_UP = 64
+"""Requests before each measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,24 @@ def main() -> None:
     arguments = parser.parse_args()
     bundle = synthetic.bundle(100_000, 64)
     report = json.loads(RESULT.read_text()) if RESULT.exists() else {"peers": {}}
+    report["recall"] = recalls(bundle)
     for name in arguments.peers:
         report["peers"][name] = beside(PEERS[name], bundle, arguments)
         # What was measured is not lost to what comes after it.
-        RESULT.write_text(json.dumps(report, indent=1) + "\n")
+        write(report)
+    write(report)
     print(f"written: {RESULT.relative_to(ROOT)}")
+
+
+def write(report: dict[str, Any]) -> None:
+    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def recalls(bundle: Path) -> dict[str, float]:
+    """Return, by job, the share of the true candidates that the graph finds, for whoever asks."""
+    generation = load_generation(bundle)
+    users = [f"user-{row}" for row in range(COMPARED)]
+    return {job.name: recall(generation, users, job.candidate_count)["graph"] for job in JOBS}
 
 
 def beside(peer: Peer, bundle: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -105,12 +120,7 @@ class Measurement:
 
     async def run(self) -> dict[str, Any]:
         """Compare the answers, then measure."""
-        for name, wire in self._wires.items():
-            await wire.connect(self._servers[name].port, CALLERS)
-        jobs = [await self._job(job) for job in JOBS]
-        for wire in self._wires.values():
-            await wire.close()
-        return {"jobs": jobs}
+        return {"jobs": [await self._job(job) for job in JOBS]}
 
     async def _job(self, job: Job) -> dict[str, Any]:
         asked = {
@@ -121,8 +131,6 @@ class Measurement:
         print(job.name, json.dumps(agreed))
         if agreed["same_items"] < AGREEMENT_MIN:
             raise Skipped(f"{job.name} job: other answers than Shortlist's: {agreed}")
-        for name in asked:
-            await closed_loop(self._call(name, asked[name]), CALLERS, WARM_UP)
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in asked}
         names = list(asked)
         for number in range(self._arguments.rounds):
@@ -147,9 +155,11 @@ class Measurement:
         lists: dict[str, list[Items]] = {}
         for name in ("shortlist", "peer"):
             wire = self._wires[name]
+            await wire.connect(self._servers[name].port, 1)
             lists[name] = [
                 wire.items(await wire.ask(request, 0)) for request in asked[name][:COMPARED]
             ]
+            await wire.close()
         pairs = list(zip(lists["shortlist"], lists["peer"], strict=True))
         return {
             "users": len(pairs),
@@ -172,12 +182,16 @@ class Measurement:
         return call
 
     async def _burst(self, name: str, call: Any, callers: int, requests: int) -> dict[str, Any]:
-        mine, server = psutil.Process(), self._servers[name]
+        mine, server, wire = psutil.Process(), self._servers[name], self._wires[name]
+        # New connections: while others are measured, some servers end those that idle.
+        await wire.connect(server.port, callers)
+        await closed_loop(call, callers, WARM_UP)
         own, cpu, busy = _cpu_s(mine), server.cpu_s(), _busy_s()
         begin = time.perf_counter()
         measured = await closed_loop(call, callers, requests)
         wall = time.perf_counter() - begin
         own, cpu, busy = _cpu_s(mine) - own, server.cpu_s() - cpu, _busy_s() - busy
+        await wire.close()
         return {
             "per_second": measured["per_second"],
             "server_cpu_us": cpu / requests * 1e6,

@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import report_codelab
+from report_peers import peer_lines, share_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results"
@@ -44,6 +45,9 @@ def main() -> None:
         runs = json.loads(overload.read_text())["runs"]
         lines += overload_lines(runs)
         plot_overload(runs)
+    for name, section in (("peers", peer_lines), ("kernel_share", share_lines)):
+        if (found := RESULTS / f"{name}.json").exists():
+            lines += section(json.loads(found.read_text()))
     soak = RESULTS / "soak.json"
     if soak.exists():
         report = json.loads(soak.read_text())

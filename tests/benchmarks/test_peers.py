@@ -12,6 +12,7 @@ import pytest
 from benchmark_modules import benchmark
 
 calls, servers = benchmark("peer_calls"), benchmark("peer_servers")
+share = benchmark("kernel_share")
 CANDIDATES = 100
 USERS = 20
 
@@ -62,6 +63,24 @@ def test_the_reference_server_answers_as_shortlist_does(bundle: Path, logs: Path
     assert len({tuple(ids) for ids, _ in ours}) == USERS
     for (_, our_scores), (_, their_scores) in zip(ours, theirs, strict=True):
         assert their_scores == pytest.approx(our_scores, abs=1e-5)
+
+
+def test_the_kernels_are_a_part_of_their_stages_and_the_stages_of_the_process(
+    bundle: Path, logs: Path
+) -> None:
+    small = share.Job(name="small", candidate_count=CANDIDATES, requests=40)
+    (job,) = share.measure(bundle, logs / "clock.json", rounds=1, jobs=[small])["jobs"]
+    spent = job["cpu_us"]
+    for kernel, stage in zip(
+        ("query_tower", "search", "ranker", "selection"),
+        ("query", "retrieval", "ranking", "select"),
+        strict=True,
+    ):
+        assert spent[kernel] > 0, kernel
+        assert spent[kernel] < spent[f"stage {stage}"], kernel
+    stages = sum(value for name, value in spent.items() if name.startswith("stage "))
+    assert stages < spent["process"]
+    assert 0 < job["share"]["median"] < 1
 
 
 def test_a_peer_that_does_not_start_is_left_out_with_its_own_words(
