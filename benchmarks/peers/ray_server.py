@@ -5,11 +5,14 @@ python ray_server.py BUNDLE PORT
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+# A busy machine takes longer than the 30 s that Ray gives its first process; read at the import.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
 import ray
 from peer_funnel import PeerFunnel
 from ray import serve
