@@ -20,7 +20,7 @@ from peer_calls import InferWire, JsonWire, NoopWire, RecommendWire, Wire, answe
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks/peers"
 ENVIRONMENTS = ROOT / "build/peers"
-READY_S = 120.0
+READY_S = 300.0
 END_S = 20.0
 
 
@@ -177,7 +177,7 @@ def _wait(peer: Peer, server: psutil.Popen, port: int, log: Path) -> None:
         if server.poll() is not None:
             raise Skipped(f"ends by itself: {log.read_text(errors='replace').strip()[-500:]}")
         if time.monotonic() > give_up:
-            raise Skipped(f"does not answer within {READY_S:.0f} s: see {log}")
+            raise Skipped(f"does not answer within {READY_S:.0f} s: see build/peers/{log.name}")
         time.sleep(0.2)
 
 
