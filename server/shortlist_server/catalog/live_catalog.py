@@ -124,7 +124,7 @@ class LiveCatalog:
             joined &= alive
             return joined
 
-        return self._cache.get(own.text, lambda: Selection(own.text, mask, mask))
+        return self._cache.get(own.text, lambda: Selection(own.text, mask, mask, filter=own.filter))
 
     def check_attribute(self, name: str, field: str) -> None:
         """Check that there is an attribute of this name; raises as `BundleCatalog` does."""

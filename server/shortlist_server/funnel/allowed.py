@@ -12,12 +12,12 @@ from functools import cached_property
 import numpy as np
 
 from shortlist_server.funnel.arrays import NO_ROWS, Mask, Rows
+from shortlist_server.funnel.filter import Filter
 
 
 class Selection:
-    """The items that a filter matches: its canonical text, and a mask that is made when asked for.
-
-    An engine that filters by itself takes the text and never makes the mask.
+    """The items that a filter matches: its canonical text, and a mask that is made when asked
+    for.
     """
 
     def __init__(
@@ -25,6 +25,8 @@ class Selection:
         text: str,
         evaluate: Callable[[], Mask],
         evaluate_within: Callable[[Callable[[], None]], Mask] | None = None,
+        *,
+        filter: Filter | None = None,  # noqa: A002  # what it is
     ) -> None:
         """Take the filter.
 
@@ -33,8 +35,11 @@ class Selection:
             evaluate: Returns bool [items], True where an item matches. Called once, at most.
             evaluate_within: The same for a filter of many conditions: takes a checkpoint, and
                 calls it before each. What it raises ends the work.
+            filter: The filter itself, for an engine that evaluates it by itself, over rows whose
+                items may be gone; None where there is none.
         """
         self.text = text
+        self.filter = filter
         self._evaluate = evaluate
         self._evaluate_within = evaluate_within
         self._parts: dict[tuple[int, int], Selection] = {}
@@ -60,7 +65,7 @@ class Selection:
             return self
         if (made := self._parts.get((start, end))) is None:
             # Made twice by two threads at once, one of them is dropped.
-            made = Selection(self.text, lambda: self.mask[start:end])
+            made = Selection(self.text, lambda: self.mask[start:end], filter=self.filter)
             self._parts[start, end] = made
         return made
 

@@ -157,7 +157,8 @@ class AttributeColumn:
     ) -> Mask:
         """Return which items lie between bounds; None is no bound."""
         if self.element_kind == "string":
-            return self._of_items(self._codes_between(low, low_included, high, high_included))
+            first, end = self.codes_between(low, low_included, high, high_included)
+            return self._of_items((self.values >= first) & (self.values < end))
         mask = np.ones(len(self.values), np.bool_)
         if low is not None:
             mask &= self.values >= low if low_included else self.values > low
@@ -165,9 +166,12 @@ class AttributeColumn:
             mask &= self.values <= high if high_included else self.values < high
         return self._of_items(mask)
 
-    def _codes_between(
+    def codes_between(
         self, low: Scalar | None, low_included: bool, high: Scalar | None, high_included: bool
-    ) -> Mask:
+    ) -> tuple[int, int]:
+        """Return the texts that lie between bounds, as the first of their numbers and the one after
+        the last; see `code_of`.
+        """
         first, end = 0, len(self.vocabulary)
         if low is not None:
             find = bisect.bisect_left if low_included else bisect.bisect_right
@@ -175,7 +179,7 @@ class AttributeColumn:
         if high is not None:
             find = bisect.bisect_right if high_included else bisect.bisect_left
             end = find(self.vocabulary, str(high))
-        return (self.values >= first) & (self.values < end)
+        return first, end
 
     def _of_items(self, hits: Mask) -> Mask:
         """Return which items have a hit among their values."""
@@ -258,7 +262,9 @@ class AttributeFilters:
         text = canonical(filter_)
         return self._cache.get(
             text,
-            lambda: Selection(text, lambda: self.mask(filter_), partial(self.mask, filter_)),
+            lambda: Selection(
+                text, lambda: self.mask(filter_), partial(self.mask, filter_), filter=filter_
+            ),
         )
 
     def chosen(self, wanted: Filter) -> Selection:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from shortlist_server.errors import BundleCorrupt
 from shortlist_server.index.hnsw_file import check_file
+from shortlist_server.index.points import QueryPoints, last_components, points
 from shortlist_server.index.vector_index import Metric, Neighbors, best_first, similarity
 
 BUILD_BATCH = 10_000
@@ -41,44 +42,20 @@ def build(
         seed: Seed of the levels that items are drawn to.
         progress: Called with the number of items added so far.
     """
-    points = _points(vectors, metric)
-    index = hnswlib.Index(space="l2", dim=points.shape[1])
+    indexed = points(vectors, metric)
+    index = hnswlib.Index(space="l2", dim=indexed.shape[1])
     index.init_index(
-        max_elements=len(points), M=m, ef_construction=ef_construction, random_seed=seed
+        max_elements=len(indexed), M=m, ef_construction=ef_construction, random_seed=seed
     )
     # Threads that add the first points side by side do not see each other's, and now and then leave
     # one of a few items without a link that leads to it. One thread also gives the same graph each
     # time.
-    threads = 1 if len(points) <= BUILD_BATCH else os.cpu_count() or 1
-    for start in range(0, len(points), BUILD_BATCH):
-        batch = points[start : start + BUILD_BATCH]
+    threads = 1 if len(indexed) <= BUILD_BATCH else os.cpu_count() or 1
+    for start in range(0, len(indexed), BUILD_BATCH):
+        batch = indexed[start : start + BUILD_BATCH]
         index.add_items(batch, np.arange(start, start + len(batch)), num_threads=threads)
         progress(start + len(batch))
     index.save_index(str(path))
-
-
-def _points(vectors: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:
-    """Return the points to index, such that the nearest in Euclidean distance are the most similar.
-
-    For l2 and for unit vectors (cosine) these are the vectors. For the inner product each gets one
-    more component, sqrt(M^2 - |v|^2) with M the largest length, and a query gets 0 there: |q - v|^2
-    = |q|^2 + M^2 - 2 q.v (Bachrach et al., "Speeding Up the Xbox Recommender System Using a
-    Euclidean Transformation for Inner-Product Spaces", RecSys 2014). A graph over the inner product
-    itself, which is no metric, finds far fewer of the true neighbours:
-    `docs/decisions/005-inner-product-as-distance.md`.
-    """
-    if metric != "inner_product":
-        return vectors
-    return np.hstack([vectors, _last_components(vectors)[:, np.newaxis]])
-
-
-def _last_components(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the component that `_points` adds for the inner product."""
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    last: NDArray[np.float32] = np.sqrt(np.maximum(squares.max(initial=0) - squares, 0)).astype(
-        np.float32
-    )
-    return last
 
 
 class HnswIndex:
@@ -101,7 +78,7 @@ class HnswIndex:
         Raises:
             BundleCorrupt: the file is not an hnswlib index, or of other vectors.
         """
-        last = _last_components(vectors) if metric == "inner_product" else None
+        last = last_components(vectors) if metric == "inner_product" else None
         check_file(path, vectors, last, m=m, name=name)
         dimension = vectors.shape[1] + (last is not None)
         self._index: Any = hnswlib.Index(space="l2", dim=dimension)
@@ -113,8 +90,7 @@ class HnswIndex:
         self._vectors = vectors
         self._metric = metric
         self._gate = _EfGate(self._index.set_ef)
-        squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-        self._length_max = float(np.sqrt(squares.max(initial=0)))
+        self._points = QueryPoints(vectors, metric)
 
     @property
     def size(self) -> int:
@@ -140,7 +116,7 @@ class HnswIndex:
             accepted: One byte an item, not 0 where it may come back; None accepts all. The search
                 asks it for every item that it passes, at about a microsecond each.
         """
-        point = self._point(query)
+        point = self._points.of(query)
         accept = None if accepted is None else accepted.__getitem__
         with self._gate.holding(max(ef, count)):
             try:
@@ -150,20 +126,6 @@ class HnswIndex:
         rows = labels[0].astype(np.int64)
         # The scores of an exact search, not distances in the space of the graph.
         return best_first(rows, similarity(self._vectors[rows], query, self._metric), count)
-
-    def _point(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the point to search near; see `_points`.
-
-        For the inner product, as long as the longest vector: the order does not depend on a query's
-        length, but far from the points, or too near to 0, their distances from it drown in float32.
-        """
-        if self._metric != "inner_product":
-            return query
-        # In float64: what makes a query of length 1e-38 longer is more than float32 holds.
-        whole = query.astype(np.float64)
-        length = float(np.linalg.norm(whole))
-        scale = self._length_max / length if length else 0.0
-        return np.append(whole * scale, 0).astype(np.float32)
 
 
 class _EfGate:
