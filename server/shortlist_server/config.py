@@ -17,6 +17,7 @@ from pydantic_settings import (
 
 from shortlist_server.config_conversation import ConversationConfig
 from shortlist_server.config_llm import LlmConfig, TextEmbedderConfig
+from shortlist_server.config_milvus import MilvusConfig
 from shortlist_server.config_origin import ENV_PREFIX, check_file, origin_of
 from shortlist_server.config_rerank import RatingConfig, RerankConfig
 from shortlist_server.errors import ConfigError
@@ -38,7 +39,7 @@ class ServerConfig(BaseSettings):
         use_attribute_docstrings=True,
     )
     SECTIONS: ClassVar[tuple[str, ...]] = (
-        *("llm", "text_embedder", "rerank", "rating", "conversation"),
+        *("milvus", "llm", "text_embedder", "rerank", "rating", "conversation"),
     )
     """Fields with fields of their own: set in the file or by the environment, not by flags."""
 
@@ -337,6 +338,11 @@ class ServerConfig(BaseSettings):
     `channelz`.
     """
 
+    milvus: MilvusConfig | None = None
+    """A section: where items are searched by their embeddings, see docs/milvus.md. None, the
+    default, searches them here.
+    """
+
     llm: LlmConfig | None = None
     """A section: the language model, see docs/language-models.md. None, the default, has none."""
 
@@ -391,6 +397,9 @@ class ServerConfig(BaseSettings):
     @property
     def compaction_rows(self) -> int:
         """Number of changed rows from which on they are folded in; 0 where they never are."""
+        if self.milvus is not None:
+            # What is in Milvus are the items as exported.
+            return 0
         if self.compact_at is None and self.catalog_store and self.state_dir:
             return COMPACT_AT
         return self.compact_at or 0
@@ -471,6 +480,12 @@ def load_config(file: Path | None, flags: dict[str, Any]) -> ServerConfig:
         where = origin_of("playground", file, flags)
         raise ConfigError(
             f"playground ({where}): expected http_listen (--http) beside it, got none"
+        )
+    if config.compact_at and config.milvus is not None:
+        where = origin_of("compact_at", file, flags)
+        raise ConfigError(
+            f"compact_at ({where}): expected 0, or none, with milvus, got {config.compact_at}: "
+            "what Milvus has are the items as exported"
         )
     if config.compact_at:
         where = origin_of("compact_at", file, flags)

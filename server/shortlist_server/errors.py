@@ -46,6 +46,7 @@
         - LogUnsupported        its format is unknown to this version
         - NothingToCompare      none of its requests can be replayed as it was asked
       - TextEmbedderUnavailable the service that embeds texts does not answer now
+      - IndexUnavailable        the engine outside that searches the items does not answer now
       - NotConfigured           the server is not set up for what a call asks
       - SwitchUnderWay          another bundle is being switched to
       - ConfigError             the configuration cannot be used
@@ -388,6 +389,27 @@ class TextEmbedderUnavailable(ShortlistError):
             f"the text cannot be embedded now: {problem}; retry in {retry_delay_ms} ms"
         )
         self.problem = problem
+        self.retry_delay_ms = retry_delay_ms
+
+
+class IndexUnavailable(ShortlistError):
+    """The engine outside this process that searches the items does not answer now; retrying is
+    safe.
+
+    The message goes to callers: it names no host. `detail` does.
+
+    Attributes:
+        problem: `OUT_OF_TIME`, or `FAILED`.
+        detail: What the engine, or its client, says; for the log.
+        retry_delay_ms: When it is worth coming back, in milliseconds.
+    """
+
+    def __init__(self, problem: str, detail: str, *, retry_delay_ms: int = 1000) -> None:
+        super().__init__(
+            f"the items cannot be searched now: {problem}; retry in {retry_delay_ms} ms"
+        )
+        self.problem = problem
+        self.detail = detail
         self.retry_delay_ms = retry_delay_ms
 
 

@@ -14,7 +14,7 @@ from shortlist_server.bundle.reader import Bundle, PopularityList, open_bundle
 from shortlist_server.bundle.sections import Index
 from shortlist_server.catalog.catalog import BundleCatalog, ItemTable
 from shortlist_server.catalog.exported_rows import present_popularity
-from shortlist_server.errors import BundleCorrupt, ShortlistError
+from shortlist_server.errors import BundleCorrupt, BundleUnsupported, ShortlistError
 from shortlist_server.funnel.arrays import ByRow
 from shortlist_server.funnel.budget import Shares
 from shortlist_server.funnel.funnel import Funnel
@@ -33,6 +33,10 @@ from shortlist_server.index.filters import FilterOptions
 from shortlist_server.index.hnsw import HnswIndex
 from shortlist_server.index.landmarks import Landmarks
 from shortlist_server.index.layers import ItemSearch
+from shortlist_server.index.milvus import Milvus
+from shortlist_server.index.milvus_check import check_loaded
+from shortlist_server.index.milvus_options import MilvusOptions
+from shortlist_server.index.milvus_searcher import MilvusSearcher
 from shortlist_server.index.plan import measure
 from shortlist_server.index.recall import RecallMonitor
 from shortlist_server.index.searcher import Searcher, SearcherOptions
@@ -86,12 +90,16 @@ class Generation:
     """Checks the recall of searches; None where it is off."""
     parity: list[ParityReport]
     """How the golden requests compared with training."""
+    milvus: Milvus | None = None
+    """Where items are searched in place of here."""
 
     def close(self) -> None:
         """End its threads."""
         self.funnel.close()
         if self.monitor is not None:
             self.monitor.close()
+        if self.milvus is not None:
+            self.milvus.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,8 @@ class GenerationOptions:
     """Embeds texts for bundles that hold no embedder; None where there is none. Whoever made it
     closes it.
     """
+    milvus: MilvusOptions | None = None
+    """Where items are searched by their embeddings in place of here; None: here."""
 
 
 def load_generation(
@@ -152,8 +162,7 @@ def _load(
     probe_models(bundle, models)
     parity = replay(bundle, models)
     catalog = BundleCatalog(bundle, FilterOptions(cache_bytes_max=options.filter_cache_bytes))
-    vectors, metric = bundle.item_embeddings, bundle.manifest.metric
-    exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
+    searcher, milvus = _item_searcher(bundle, catalog, options)
     if options.recall_share and monitor is None:
         monitor = RecallMonitor(cpu_share=options.recall_cpu_share)
     text_table = bundle.texts
@@ -164,11 +173,9 @@ def _load(
     items = Items(
         catalog=catalog,
         item_ids=bundle.item_ids,
-        embeddings=vectors,
+        embeddings=bundle.item_embeddings,
         feeds=feeds,
-        searcher=_searcher(
-            bundle.path(bundle.manifest.index.file), bundle.manifest.index, exact, metric, options
-        ),
+        searcher=searcher,
         popularity=present_popularity(bundle.popularity, catalog.exported.rows),
         texts=load_texts(
             bundle,
@@ -189,6 +196,7 @@ def _load(
         funnel=builder.build(items),
         monitor=monitor,
         parity=parity,
+        milvus=milvus,
     )
 
 
@@ -232,6 +240,7 @@ class FunnelBuilder:
     def build(self, items: Items) -> Funnel:
         """Return the funnel over some items."""
         metric = self._bundle.manifest.metric
+        waits = self._options.milvus is not None
         encoder = TowerEncoder(
             tower=self._tower,
             item_ids=items.item_ids,
@@ -241,11 +250,12 @@ class FunnelBuilder:
         kinds: dict[str, Source] = {
             "nearest": NearestSource(
                 items.searcher,
+                waits=waits,
                 watch=None if self._monitor is None else self._monitor.watch,
                 watched_share=self._options.recall_share,
             ),
             "recent_history": HistorySource(
-                items.searcher, items.embeddings, cosine=metric == "cosine"
+                items.searcher, items.embeddings, cosine=metric == "cosine", waits=waits
             ),
             "popularity": PopularSource(items.popularity, items.catalog.select_value),
             "caller": CallerSource(items.catalog.rows),
@@ -262,6 +272,33 @@ class FunnelBuilder:
             has_texts=items.texts is not None,
             prompts=self._bundle.prompts,
         )
+
+
+def _item_searcher(
+    bundle: Bundle, catalog: BundleCatalog, options: GenerationOptions
+) -> tuple[ItemSearch, Milvus | None]:
+    """Return what searches the items by their embeddings, and what it asks outside, if anything."""
+    index, metric, vectors = bundle.manifest.index, bundle.manifest.metric, bundle.item_embeddings
+    if options.milvus is None:
+        exact = ExactIndex(vectors, metric, faster_scan(vectors, metric))
+        return _searcher(bundle.path(index.file), index, exact, metric, options), None
+    if bundle.manifest.compaction is not None:
+        raise BundleUnsupported(
+            "milvus: expected a bundle as exported, got one that changes were folded into"
+        )
+    check_loaded(options.milvus, bundle.sha256, len(bundle.item_ids))
+    milvus = Milvus(options.milvus)
+    searcher = MilvusSearcher(
+        milvus,
+        alias=options.milvus.alias(bundle.sha256),
+        # Neither copied nor measured: it is to stay on the disk, and compare a few.
+        exact=ExactIndex(vectors, metric),
+        metric=metric,
+        columns=catalog.attribute_columns,
+        ef=index.ef,
+        scan_items_max=options.milvus.scan_items_max,
+    )
+    return searcher, milvus
 
 
 def _searcher(

@@ -127,6 +127,9 @@ class ServingProcess:
         self._tracing = make_tracing(config)
         self.metrics = Metrics() if config.metrics_listen else None
         self._start_text_embedder()
+        for _, one in loaded.by_label():
+            if one.milvus is not None:
+                one.milvus.connect()
         self._live = follow(config, loaded)
         self._compute = ComputePool(
             threads=config.compute_threads,

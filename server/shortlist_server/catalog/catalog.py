@@ -67,6 +67,8 @@ class BundleCatalog:
             len(bundle.item_ids),
             filters,
         )
+        self.attribute_columns = self._filters.columns
+        """The attributes by name, in the bundle's order, as they are compared."""
         self._item_rows = ItemRows(bundle.item_ids)
         self.exported = ExportedRows(bundle)
         """Where the items are that the bundle was exported with."""

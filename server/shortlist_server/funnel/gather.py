@@ -15,6 +15,7 @@ import numpy as np
 
 from shortlist_server.errors import (
     DeadlineExceeded,
+    IndexUnavailable,
     InvalidValue,
     RequestError,
     TextEmbedderUnavailable,
@@ -326,6 +327,8 @@ def _degradation(run: _Run) -> Degradation:
         reason, why = DegradedReason.OUT_OF_TIME, run.result.note
     elif isinstance(cause, TextEmbedderUnavailable):
         reason, why = DegradedReason(cause.problem), "the text could not be embedded"
+    elif isinstance(cause, IndexUnavailable):
+        reason, why = DegradedReason(cause.problem), "the index of the items does not answer"
     return Degradation(
         stage="retrieval",
         source=run.name,

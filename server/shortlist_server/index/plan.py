@@ -31,7 +31,7 @@ GATHERED_ROWS_MAX = 65_536
 it begins to matter, and the fewer they are the more of them a cache holds.
 """
 
-Kind = Literal["none", "exact", "exact_rows", "hnsw", "over_fetch", "filtered"]
+Kind = Literal["none", "exact", "exact_rows", "hnsw", "over_fetch", "filtered", "milvus"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,8 @@ class SearchPlan:
     kind: Kind
     """`none`: nothing is allowed. `exact`: all items compared. `exact_rows`: the allowed ones.
     `hnsw`: as many more fetched as are excluded. `over_fetch`: as many more as the filter is
-    expected to strike out. `filtered`: the graph search asks the filter.
+    expected to strike out. `filtered`: the graph search asks the filter. `milvus`: Milvus is asked,
+    for `fetched` items in all.
     """
     ef: int = 0
     fetched: int = 0
@@ -72,6 +73,8 @@ class SearchPlan:
                 return f"hnsw ef={self.ef}, over-fetch {self.fetched}"
             case "filtered":
                 return f"hnsw ef={self.ef}, filtered"
+            case "milvus":
+                return f"milvus ef={self.ef}, fetched {self.fetched}"
 
     @classmethod
     def parse(cls, text: str) -> SearchPlan | None:
@@ -91,6 +94,8 @@ class SearchPlan:
             if found[3]:
                 return cls(kind="over_fetch", ef=ef, fetched=int(found[3]))
             return cls(kind="filtered" if found[2] else "hnsw", ef=ef)
+        if found := re.fullmatch(r"milvus ef=(\d+), fetched (\d+)", text):
+            return cls(kind="milvus", ef=int(found[1]), fetched=int(found[2]))
         return None
 
 

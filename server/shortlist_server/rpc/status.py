@@ -22,6 +22,7 @@ from shortlist_server.errors import (
     CatalogUnavailable,
     ConversationNotFound,
     DeadlineExceeded,
+    IndexUnavailable,
     ItemNotFound,
     LabelNotLoaded,
     ModelSignatureMismatch,
@@ -172,9 +173,9 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
                 message=str(error),
                 details=(_info("CATALOG_READ_ONLY"),),
             )
-        case CatalogUnavailable() | TextEmbedderUnavailable():
-            store = isinstance(error, CatalogUnavailable)
-            reason = "CATALOG_UNAVAILABLE" if store else "TEXT_EMBEDDER_UNAVAILABLE"
+        case CatalogUnavailable() | IndexUnavailable() | TextEmbedderUnavailable():
+            text = isinstance(error, TextEmbedderUnavailable)
+            reason = "TEXT_EMBEDDER_UNAVAILABLE" if text else "CATALOG_UNAVAILABLE"
             return CallStatus(
                 code=grpc.StatusCode.UNAVAILABLE,
                 message=str(error),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from shortlist_server.errors import DeadlineExceeded, TextEmbedderUnavailable
+from shortlist_server.errors import DeadlineExceeded, IndexUnavailable, TextEmbedderUnavailable
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
 from shortlist_server.funnel.types import Answer, Outcome, StageReport
@@ -76,6 +76,8 @@ def write_answer(
         if isinstance(cause, DeadlineExceeded | TextEmbedderUnavailable):
             # What a service does that is away, it does to every call: no traceback for each.
             logger.warning("%s %s: %s", request_id, degradation.message, cause)
+        elif isinstance(cause, IndexUnavailable):
+            logger.warning("%s %s: %s", request_id, degradation.message, cause.detail)
         elif cause is not None:
             logger.error("%s %s", request_id, degradation.message, exc_info=degradation.cause)
     if (trace := current_trace.get()) is not None:

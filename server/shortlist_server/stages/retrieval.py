@@ -26,12 +26,12 @@ found.
 class _EmbeddingSource:
     """What both sources have in common: a search near a point."""
 
-    waits = False
     filters = True
 
-    def __init__(self, searcher: ItemSearch) -> None:
-        """Take the searcher."""
+    def __init__(self, searcher: ItemSearch, *, waits: bool) -> None:
+        """Take the searcher, and whether it asks something outside this process."""
         self._searcher = searcher
+        self.waits = waits
 
     def _found(self, point: Floats, ask: SourceQuery) -> tuple[Neighbors, SearchPlan]:
         return self._searcher.search(
@@ -49,16 +49,22 @@ class NearestSource(_EmbeddingSource):
     """The items nearest to the query embedding."""
 
     def __init__(
-        self, searcher: ItemSearch, *, watch: Watch | None = None, watched_share: float = 0.0
+        self,
+        searcher: ItemSearch,
+        *,
+        waits: bool = False,
+        watch: Watch | None = None,
+        watched_share: float = 0.0,
     ) -> None:
         """Take the searcher.
 
         Args:
             searcher: Searches the item embeddings.
+            waits: Whether that asks something outside this process.
             watch: Told of a share of the searches that were not exact; must return at once.
             watched_share: Which share, 0..1.
         """
-        super().__init__(searcher)
+        super().__init__(searcher, waits=waits)
         self._watch = watch
         self._watched_share = watched_share
         self._random = random.Random(0)
@@ -83,15 +89,18 @@ class NearestSource(_EmbeddingSource):
 class HistorySource(_EmbeddingSource):
     """The items nearest to the mean of the user's last events."""
 
-    def __init__(self, searcher: ItemSearch, embeddings: ByRow, *, cosine: bool) -> None:
+    def __init__(
+        self, searcher: ItemSearch, embeddings: ByRow, *, cosine: bool, waits: bool = False
+    ) -> None:
         """Take the parts.
 
         Args:
             searcher: Searches the item embeddings.
             embeddings: [items, dimension] float32.
             cosine: Whether the bundle compares by cosine.
+            waits: Whether a search asks something outside this process.
         """
-        super().__init__(searcher)
+        super().__init__(searcher, waits=waits)
         self._embeddings = embeddings
         self._cosine = cosine
 
