@@ -31,6 +31,8 @@ def with_pinned(
     pins: Sequence[tuple[int, int | None]],
 ) -> Candidates:
     """Add the pinned items that no source found, so that they are ranked with the others."""
+    if not pins:
+        return candidates
     rows = np.array([row for row, _ in pins], np.int64)
     rows = rows[~np.isin(rows, candidates.rows)]
     if not len(rows):

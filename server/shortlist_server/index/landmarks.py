@@ -87,5 +87,6 @@ class Landmarks:
         better = rows[scores > found.scores[-1]]
         if allowed.held is not None or len(allowed.excluded):
             better = better[allowed.among(better)]
-        missing = len(better) - int(np.count_nonzero(np.isin(better, found.rows)))
-        return missing > MISSING_MAX * len(better)
+        # Several times as fast as np.isin for so few.
+        missing = set(better.tolist()).difference(found.rows.tolist())
+        return len(missing) > MISSING_MAX * len(better)
