@@ -184,7 +184,7 @@ def test_the_other_sources_answer_while_milvus_is_away(
     bundle: Path, own: MilvusServer, capsys: Any
 ) -> None:
     load(own, bundle, capsys)
-    with served(bundle, options(own, timeout_s=0.5, rest_s=0.0)) as client:
+    with served(bundle, options(own, timeout_s=3.0, rest_s=0.0)) as client:
         well = client.recommend(user=user("u1"), limit=10)
         assert not well.info.degraded
         dramas = ids(client.recommend(user="u1", limit=10, sources=["drama"]))
