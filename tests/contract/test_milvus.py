@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,8 @@ def test_lists_are_those_of_a_server_that_searches_by_itself(
 ) -> None:
     report = load(own, bundle, capsys)
     assert report["item_count"] == len(open_bundle(bundle).item_ids)
-    assert report["collection"] == f"{report['alias']}_1"
+    # Other tests may have loaded it before.
+    assert re.fullmatch(rf"{report['alias']}_\d+", report["collection"])
     asks: list[dict[str, Any]] = [
         {"sources": [Nearest()]},
         {"excluded_item_ids": ["i3", "i5", "i7"]},
