@@ -219,6 +219,9 @@ def test_a_slow_model_can_be_stopped(open_page: OpenPage, stub: LlmStub) -> None
         assert page.input_value("#said") == "Something older"
     finally:
         stub.behave(answer())
+    # In other words: the same ones would wait for the model's answer to those that were stopped, if
+    # the server has not heard of that yet.
+    page.fill("#said", "Something older, and shorter")
     page.keyboard.press("Enter")
     page.locator(".turn").nth(1).locator(".foot", has_text="tokens in").wait_for()
 
