@@ -50,6 +50,9 @@ def main() -> None:
     parser.add_argument("--items-per-second", type=int, default=1_000)
     parser.add_argument("--embedded", action="store_true", help="send features, no vectors")
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument(
+        "--compact-at", type=int, help="fold changes into the index from so many rows on"
+    )
     arguments = parser.parse_args()
     bundle = synthetic.bundle(ITEMS, DIMENSION)
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +60,9 @@ def main() -> None:
         command += ["--listen", "127.0.0.1:0", "--drain-notice-ms", "0", "--log-level", "error"]
         command += ["--catalog-store", f"{folder}/catalog.sqlite"]
         command += ["--workers", str(arguments.workers)]
+        if arguments.compact_at is not None:
+            command += ["--state-dir", f"{folder}/state"]
+            command += ["--compact-at", str(arguments.compact_at)]
         with serving(command) as target:
             result = asyncio.run(_measure(target, arguments))
     report = {"machine": machine(), **vars(arguments), **result}
