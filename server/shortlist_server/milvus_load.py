@@ -145,8 +145,7 @@ def load_items(
     columns = {name: attribute_column(column) for name, column in bundle.item_columns.items()}
     rows = MilvusRows(bundle.item_embeddings, bundle.manifest.metric, columns)
     alias, index = options.alias(bundle.sha256), bundle.manifest.index
-    made = milvus.collections(alias)
-    name = f"{alias}_{1 + (int(made[-1].rpartition('_')[2]) if made else 0)}"
+    name = milvus.next_collection(alias)
     milvus.create(
         name,
         rows.fields,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ Cells = Mapping[str, CellValue | None]
 """What an item holds in each column of the bundle."""
 
 EMBEDDED_TOGETHER = 256
+MadeT = TypeVar("MadeT")
+FaultT = TypeVar("FaultT", bound=ShortlistError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,23 +113,10 @@ class ItemSchema:
             items: The items.
             fields: Path of each one's attributes in the request.
         """
-        if not items:
-            return []
         # All at once costs little more than one of them, and hardly ever is there a fault.
-        try:
-            for model in self._models:
-                feeds = self._feeds(model, items, self._zeros(len(items)), fields[0])
-                if model is self._ranker:
-                    self._check_shapes(feeds, fields[0])
-        except InvalidValue as error:
-            if len(items) == 1:
-                return [error]
-            middle = len(items) // 2
-            return [
-                *self.model_faults(items[:middle], fields[:middle]),
-                *self.model_faults(items[middle:], fields[middle:]),
-            ]
-        return [None] * len(items)
+        return _by_halves(
+            len(items), lambda some: self._check_fed(items[some], fields[some.start]), InvalidValue
+        )
 
     def vector(self, values: Floats, field: str) -> Floats:
         """Return a vector that a caller sent, at unit length where the metric is cosine.
@@ -213,18 +202,11 @@ class ItemSchema:
             texts: Points of their texts, as for `embed`.
             fields: Path of each one's attributes in the request.
         """
-        if not items:
-            return []
-        try:
-            return list(self.embed(items, texts, fields[0]))
-        except ShortlistError as error:
-            if len(items) == 1:
-                return [error]
-        middle = len(items) // 2
-        return [
-            *self.embed_each(items[:middle], texts[:middle], fields[:middle]),
-            *self.embed_each(items[middle:], texts[middle:], fields[middle:]),
-        ]
+        return _by_halves(
+            len(items),
+            lambda some: self.embed(items[some], texts[some], fields[some.start]),
+            ShortlistError,
+        )
 
     def ranker_feeds(self, items: Sequence[FittedItem], texts: Floats) -> dict[str, NDArray[Any]]:
         """Return the ranker's item-side inputs, [items, ...] each; empty without a ranker.
@@ -234,6 +216,18 @@ class ItemSchema:
             texts: Points of their texts, as for `embed`.
         """
         return {} if self._ranker is None else self._feeds(self._ranker, items, texts, "items")
+
+    def _check_fed(self, items: Sequence[FittedItem], field: str) -> list[None]:
+        """Check that the models can be fed with items; returns nothing for each.
+
+        Raises:
+            InvalidValue: a model cannot be fed with an attribute.
+        """
+        for model in self._models:
+            feeds = self._feeds(model, items, self._zeros(len(items)), field)
+            if model is self._ranker:
+                self._check_shapes(feeds, field)
+        return [None] * len(items)
 
     def _shapes_in(self, bundle: Bundle) -> dict[str, tuple[int, ...]]:
         if self._ranker is None:
@@ -272,6 +266,30 @@ class ItemSchema:
             return model.inputs.item_feeds(item_columns(wanted, ids, cells, file), texts)
         except RequestError as error:
             raise InvalidValue(field, expected=error.expected, got=error.got) from error
+
+
+def _by_halves(
+    count: int, make: Callable[[slice], Iterable[MadeT]], fault: type[FaultT]
+) -> list[MadeT | FaultT]:
+    """Return what is made of each of many, or why nothing is: where it fails for all together, it
+    is found out for which.
+
+    Args:
+        count: How many there are.
+        make: Makes something of each of some.
+        fault: How it fails.
+    """
+
+    def made_of(some: slice) -> list[MadeT | FaultT]:
+        try:
+            return list(make(some))
+        except fault as error:
+            if some.stop - some.start == 1:
+                return [error]
+        middle = (some.start + some.stop) // 2
+        return [*made_of(slice(some.start, middle)), *made_of(slice(middle, some.stop))]
+
+    return made_of(slice(0, count)) if count else []
 
 
 def _cell(value: FeatureValue, declared: str, field: str) -> CellValue:

@@ -154,7 +154,12 @@ class Milvus:
             for name in names
             if name.rpartition("_")[0] == alias and name.rpartition("_")[2].isdigit()
         ]
-        return sorted(numbered, key=lambda name: int(name.rpartition("_")[2]))
+        return sorted(numbered, key=_number)
+
+    def next_collection(self, alias: str) -> str:
+        """Return a name for another collection of an alias, one that there is not."""
+        made = self.collections(alias)
+        return f"{alias}_{1 + (_number(made[-1]) if made else 0)}"
 
     def served(self, alias: str) -> str | None:
         """Return the collection that an alias leads to; None where there is no such alias."""
@@ -294,6 +299,10 @@ class Milvus:
             return self._client
         finally:
             self._connecting.release()
+
+
+def _number(collection: str) -> int:
+    return int(collection.rpartition("_")[2])
 
 
 def _type(field: MilvusField) -> dict[str, Any]:
