@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shortlist_exporters.evaluation.over_grpc import serving
+from serving import serving
 from shortlist_exporters.onnx.tensorflow import SavedModel
 from shortlist_server.funnel.budget import Budget
 from shortlist_server.funnel.options import Options
@@ -51,7 +51,9 @@ def main() -> None:
         export("train", "--data", data, *settings, "--out", str(folder / "trained"), "--replace")
         export("bundle", str(folder / "trained"), "--out", str(folder / "bundle"), "--replace")
     bundle = OUT / "ids/bundle"
-    with serving(bundle) as target:
+    command = [sys.executable, "-m", "shortlist_server.cli", "serve", "--bundle", str(bundle)]
+    command += ["--listen", "127.0.0.1:0", "--drain-notice-ms", "0", "--log-level", "warning"]
+    with serving(command) as target:
         split = ("--data", data, "--split", f"random:0.8:{seed}", "--target", target)
         evaluations = [
             evaluate(bundle, *split, "--exact"),

@@ -76,7 +76,7 @@ def known_or_popular(scorer: Scorer, train: Any) -> Scorer:
     """Return a scorer that gives users who did nothing in training what is popular, as anybody
     would: else a model that knows users by what they did would seem worse than it is.
     """
-    counts = np.asarray(train.sum(axis=0), np.float32).ravel()
+    counts = _counts(train)
     new = np.diff(train.indptr) == 0
 
     def score(rows: Integers) -> Scores:
@@ -101,7 +101,7 @@ def learn_random(train: Any, seed: int) -> Scorer:
 
 def learn_popularity(train: Any, seed: int) -> Scorer:
     """Return for everybody how many users did something with each item."""
-    counts = np.asarray(train.sum(axis=0), np.float32).ravel()
+    counts = _counts(train)
     return lambda rows: np.broadcast_to(counts, (len(rows), len(counts)))
 
 
@@ -154,6 +154,12 @@ def learn_als(train: Any, seed: int) -> Scorer:
     from shortlist_exporters.evaluation.als import learn
 
     return known_or_popular(learn(train, seed), train)
+
+
+def _counts(train: Any) -> Scores:
+    """Return how many users did something with each item, [items]."""
+    counts: Scores = np.asarray(train.sum(axis=0), np.float32).ravel()
+    return counts
 
 
 BASELINES = {

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeVar
 
 from shortlist_client import Client, RecommendRequest, ShortlistError
@@ -117,26 +113,3 @@ class OverGrpc:
             return ask(*args, **kwargs)
         except ShortlistError as error:
             raise ExportError(f"{self._target}: {error}") from error
-
-
-@contextmanager
-def serving(bundle: Path) -> Iterator[str]:
-    """Serve a bundle in a process of its own, as `shortlist-server serve` does.
-
-    Yields:
-        The address of the server.
-
-    Raises:
-        ExportError: the server did not start; its own words are on standard error.
-    """
-    command = [sys.executable, "-m", "shortlist_server.cli", "serve", "--bundle", str(bundle)]
-    command += ["--listen", "127.0.0.1:0", "--drain-notice-ms", "0", "--log-level", "warning"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            line = server.stdout.readline()
-            if not line.startswith("ready on port "):
-                raise ExportError(f"{bundle}: the server did not start: see its message above")
-            yield f"127.0.0.1:{int(line.rsplit(maxsplit=1)[-1])}"
-        finally:
-            server.terminate()
