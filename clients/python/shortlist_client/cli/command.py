@@ -126,16 +126,13 @@ def add_metrics(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def json_document(message: Message) -> str:
+def json_document(message: Message, *, indent: int | None = 2) -> str:
     """Return a message as proto JSON, with what is zero or empty."""
-    return MessageToJson(message, always_print_fields_with_no_presence=True, ensure_ascii=False)
+    return MessageToJson(
+        message, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=indent
+    )
 
 
 def json_line(message: Message) -> str:
     """Return a message as proto JSON in one line."""
-    return (
-        MessageToJson(
-            message, always_print_fields_with_no_presence=True, ensure_ascii=False, indent=None
-        )
-        + "\n"
-    )
+    return json_document(message, indent=None) + "\n"
